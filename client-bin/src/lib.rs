@@ -1,0 +1,1 @@
+//! The client: a second factor, then the tunnel.

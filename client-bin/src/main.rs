@@ -1,0 +1,3 @@
+//! The client: a second factor, then the tunnel.
+
+fn main() {}

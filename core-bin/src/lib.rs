@@ -1,0 +1,1 @@
+//! The control server: people, factors, sessions.

@@ -1,0 +1,3 @@
+//! The control server: people, factors, sessions.
+
+fn main() {}

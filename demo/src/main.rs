@@ -1,0 +1,3 @@
+//! The demonstration: the whole journey on one machine.
+
+fn main() {}

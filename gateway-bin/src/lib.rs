@@ -1,0 +1,1 @@
+//! The gateway: programs WireGuard as core says.

@@ -1,0 +1,1 @@
+//! wg-mfa's state in SQLite or PostgreSQL.

@@ -1,0 +1,3 @@
+//! Every byte that wg-mfa's processes say to each other.
+
+pub mod gateway;

@@ -1,0 +1,1 @@
+//! Programs WireGuard interfaces and reads their statistics.

@@ -1,0 +1,3 @@
+//! The workspace's chores: demo, test, bench, vm.
+
+fn main() {}
