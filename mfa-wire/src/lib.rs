@@ -1,3 +1,5 @@
 //! Every byte that wg-mfa's processes say to each other.
 
 pub mod gateway;
+pub mod http;
+pub mod proof;
