@@ -2,4 +2,5 @@
 
 pub mod gateway;
 pub mod http;
+pub mod legacy;
 pub mod proof;
