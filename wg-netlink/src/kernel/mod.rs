@@ -1,0 +1,3 @@
+//! WireGuard in the kernel, through generic netlink.
+
+pub mod decode;
