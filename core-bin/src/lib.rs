@@ -1,3 +1,1 @@
 //! The control server: people, factors, sessions.
-
-pub mod link;
