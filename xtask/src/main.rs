@@ -1,3 +1,39 @@
-//! The workspace's chores: demo, test, bench, vm.
+//! The workspace's chores: demo, test, bench, vm. `cargo xtask --help` lists them all.
+//!
+//! Nothing of the product is linked in here, so that a chore starts within seconds of a fresh
+//! clone; what a chore needs of the product it builds with cargo and runs as a process.
 
-fn main() {}
+#![expect(clippy::print_stderr, reason = "a command-line tool talks to the person who ran it")]
+
+mod cache;
+mod debian;
+mod process;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.chore {
+        Chore::Vm(args) => vm::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The workspace's chores", version)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Run a command on a kernel with WireGuard, in a virtual machine.
+    Vm(vm::Args),
+}
