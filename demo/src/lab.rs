@@ -63,7 +63,7 @@ fn unshare() -> Result<Command> {
         if probe.status.success() {
             return Ok(command());
         }
-        reason = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
+        String::from_utf8_lossy(&probe.stderr).trim().clone_into(&mut reason);
     }
     bail!("no new namespaces here: {reason}")
 }
