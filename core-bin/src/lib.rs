@@ -1,1 +1,3 @@
 //! The control server: people, factors, sessions.
+
+pub mod link;

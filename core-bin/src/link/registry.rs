@@ -1,0 +1,559 @@
+//! Which gateways are connected to this process, and what each has applied.
+//!
+//! The one meeting point of flows and gateways' streams. A flow that has committed a change
+//! [`wake`](Registry::wake)s its location and may [wait](Registry::wait_applied) for the
+//! acknowledgements; a stream takes a [`Seat`], sleeps until [woken](Seat::woken) and notes what
+//! its gateway has [applied](Seat::applied).
+//!
+//! In memory only: the truth about sessions is the store's, and a gateway that is not here takes a
+//! snapshot when it comes.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mfa_core::id::{GatewayId, LocationId};
+use mfa_core::time::Timestamp;
+use tokio::sync::watch;
+
+/// Superseded processes remembered per gateway; more than two at once is already a mistake.
+const FENCED_REMEMBERED: usize = 16;
+
+/// The connected gateways of every location.
+#[derive(Debug, Default)]
+pub struct Registry {
+    state: Mutex<State>,
+}
+
+/// One gateway that is connected now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Connected {
+    /// Which.
+    pub gateway: GatewayId,
+    /// The revision of its location that it last acknowledged on this stream; `None`: none yet.
+    pub applied: Option<i64>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When its last message came.
+    pub last_heard: Timestamp,
+    /// What it said of itself.
+    pub about: About,
+}
+
+/// What a gateway says of itself. Claims, for people to read.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct About {
+    /// Its software's version.
+    pub version: String,
+    /// Its host.
+    pub hostname: String,
+    /// How WireGuard runs there: `kernel`, `userspace`.
+    pub backend: String,
+    /// The WireGuard interface.
+    pub interface: String,
+    /// Where it dialled from.
+    pub remote: Option<SocketAddr>,
+    /// Which protocol it speaks.
+    pub protocol: Protocol,
+}
+
+/// Which protocol a gateway speaks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Protocol {
+    /// Ours: it acknowledges each revision after a look into its kernel.
+    #[default]
+    Own,
+    /// The existing one, without acknowledgements: what has been written to its stream counts as
+    /// applied.
+    Legacy,
+}
+
+/// How far a location's gateways are with a revision.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Applied {
+    /// Gateways that are connected.
+    pub connected: usize,
+    /// Those of them that have the revision in their kernel.
+    pub applied: usize,
+}
+
+impl Applied {
+    /// Every connected gateway has it, and there is at least one.
+    #[must_use]
+    pub const fn is_complete(self) -> bool {
+        self.connected > 0 && self.applied == self.connected
+    }
+}
+
+/// Why core closes a gateway's stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Closing {
+    /// The gateway was disabled or deleted.
+    Revoked,
+    /// Its certificate is no longer one of its own.
+    CertificateSpent,
+    /// Another process with the same identity came.
+    Superseded,
+    /// The same process dialled again.
+    Redialled,
+}
+
+impl Registry {
+    /// Starts with no gateway.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Counts the connected gateways of `location`.
+    #[must_use]
+    pub fn connected(&self, location: LocationId) -> usize {
+        self.lock().locations.get(&location).map_or(0, |place| place.seats.len())
+    }
+
+    /// Lists the connected gateways of `location`, in order of their ids.
+    #[must_use]
+    pub fn list(&self, location: LocationId) -> Vec<Connected> {
+        let state = self.lock();
+        state.locations.get(&location).map_or_else(Vec::new, |place| {
+            place.seats.values().map(|seat| seat.connected.clone()).collect()
+        })
+    }
+
+    /// Waits until every connected gateway of `location` has applied `revision` or a later one, but
+    /// no longer than `timeout`. Returns how far they are then.
+    ///
+    /// A gateway that leaves is no longer waited for; one that comes is. While none is connected,
+    /// the first is waited for. A gateway of the [legacy](Protocol::Legacy) protocol cannot
+    /// acknowledge: it has applied what was written to its stream.
+    pub async fn wait_applied(
+        &self,
+        location: LocationId,
+        revision: i64,
+        timeout: Duration,
+    ) -> Applied {
+        let mut progress = self.lock().place(location).progress.subscribe();
+        let complete = async {
+            while !self.applied(location, revision).is_complete() {
+                if progress.changed().await.is_err() {
+                    // The registry never drops a place; were it not so, nobody could tell.
+                    core::future::pending::<()>().await;
+                }
+            }
+        };
+        // Whether time ran out is told by the answer.
+        let _in_time = tokio::time::timeout(timeout, complete).await;
+        self.applied(location, revision)
+    }
+
+    /// Makes the streams of `location` look at the store now. To be called after each commit that
+    /// moved the location's revision.
+    pub fn wake(&self, location: LocationId) {
+        if let Some(place) = self.lock().locations.get(&location) {
+            place.wake.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Makes all streams look at the store now.
+    pub fn wake_all(&self) {
+        for place in self.lock().locations.values() {
+            place.wake.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Closes the stream of `gateway`, if it has one here.
+    pub fn close(&self, gateway: GatewayId, why: Closing) {
+        for seat in self.lock().seats_of(gateway) {
+            seat.close(why);
+        }
+    }
+
+    /// Seats a gateway that has said hello.
+    ///
+    /// An older stream of the same gateway is closed. If it was of another process, that process
+    /// is fenced: it is refused for as long as a newer one is connected.
+    ///
+    /// # Errors
+    ///
+    /// [`Fenced`] if this process is the superseded one.
+    pub fn join(
+        self: &Arc<Self>,
+        location: LocationId,
+        gateway: GatewayId,
+        process: &ProcessId,
+        about: About,
+        now: Timestamp,
+    ) -> Result<Seat, Fenced> {
+        let mut state = self.lock();
+        let older = state.seats_of(gateway).next().map(|seat| seat.process.clone());
+        match &older {
+            Some(older) if older != process => {
+                if state.fenced.get(&gateway).is_some_and(|fenced| fenced.contains(process)) {
+                    return Err(Fenced);
+                }
+                tracing::warn!(
+                    %gateway, hostname = %about.hostname, remote = ?about.remote,
+                    "two processes use one gateway's identity; the older one is shut out. \
+                     If this host is not the one you expect, revoke the gateway and enroll it anew"
+                );
+                state.fence(gateway, older.clone());
+                for seat in state.seats_of(gateway) {
+                    seat.close(Closing::Superseded);
+                }
+            }
+            Some(_same) => {
+                for seat in state.seats_of(gateway) {
+                    seat.close(Closing::Redialled);
+                }
+            }
+            None => {
+                state.fenced.remove(&gateway);
+            }
+        }
+        state.last_stream = state.last_stream.wrapping_add(1);
+        let stream = state.last_stream;
+        let (closing, closed) = watch::channel(None);
+        for place in state.locations.values_mut() {
+            place.seats.remove(&gateway);
+        }
+        let place = state.place(location);
+        let wakes = place.wake.subscribe();
+        let connected = Connected { gateway, applied: None, since: now, last_heard: now, about };
+        let entry = Entry { stream, process: process.clone(), connected, closing, news: true };
+        place.seats.insert(gateway, entry);
+        place.report_progress();
+        drop(state);
+        Ok(Seat { registry: Arc::clone(self), location, gateway, stream, wakes, closed })
+    }
+
+    /// Takes what is new since the last call, for the store.
+    pub fn take_news(&self) -> Vec<News> {
+        let mut state = self.lock();
+        let mut news = core::mem::take(&mut state.departed);
+        for seat in state.locations.values_mut().flat_map(|place| place.seats.values_mut()) {
+            if core::mem::take(&mut seat.news) {
+                news.push(seat.as_news());
+            }
+        }
+        news
+    }
+
+    /// Lists every gateway that is connected, with its location.
+    pub fn all(&self) -> Vec<(LocationId, GatewayId)> {
+        let state = self.lock();
+        let places = state.locations.iter();
+        places.flat_map(|(&id, place)| place.seats.keys().map(move |&g| (id, g))).collect()
+    }
+
+    fn applied(&self, location: LocationId, revision: i64) -> Applied {
+        let state = self.lock();
+        let Some(place) = state.locations.get(&location) else { return Applied::default() };
+        let has = |seat: &&Entry| seat.connected.applied.is_some_and(|applied| applied >= revision);
+        Applied { connected: place.seats.len(), applied: place.seats.values().filter(has).count() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each change below leaves the state whole, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A gateway process, as it names itself at random when it starts. Empty: it has no such name, and
+/// is never fenced.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ProcessId(pub Vec<u8>);
+
+/// A newer process with the same identity is connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fenced;
+
+/// What the store should know of a gateway.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct News {
+    /// Which gateway.
+    pub gateway: GatewayId,
+    /// What it last acknowledged; `None`: nothing on this stream.
+    pub applied: Option<i64>,
+    /// When its last message came.
+    pub last_heard: Timestamp,
+}
+
+/// A place in the registry; dropping it leaves.
+pub struct Seat {
+    registry: Arc<Registry>,
+    location: LocationId,
+    gateway: GatewayId,
+    stream: u64,
+    wakes: watch::Receiver<u64>,
+    closed: watch::Receiver<Option<Closing>>,
+}
+
+impl Seat {
+    /// Waits until the location was woken since the last call.
+    pub async fn woken(&mut self) {
+        if self.wakes.changed().await.is_err() {
+            core::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until the stream must close.
+    pub async fn closed(&mut self) -> Closing {
+        match self.closed.wait_for(Option::is_some).await {
+            Ok(why) => why.unwrap_or(Closing::Redialled),
+            // The entry was taken away by a newer stream of this gateway.
+            Err(_gone) => Closing::Redialled,
+        }
+    }
+
+    /// Notes a sign of life.
+    pub fn heard(&self, now: Timestamp) {
+        self.with_entry(|entry| {
+            entry.connected.last_heard = now;
+            entry.news = true;
+        });
+    }
+
+    /// Notes that the gateway has applied `revision`.
+    pub fn applied(&self, revision: i64) {
+        let mut state = self.registry.lock();
+        let Some(place) = state.locations.get_mut(&self.location) else { return };
+        let Some(entry) = place.seats.get_mut(&self.gateway).filter(|e| e.stream == self.stream)
+        else {
+            return;
+        };
+        entry.connected.applied = entry.connected.applied.max(Some(revision));
+        entry.news = true;
+        place.report_progress();
+    }
+
+    fn with_entry(&self, change: impl FnOnce(&mut Entry)) {
+        let mut state = self.registry.lock();
+        let entry = state
+            .locations
+            .get_mut(&self.location)
+            .and_then(|place| place.seats.get_mut(&self.gateway))
+            .filter(|entry| entry.stream == self.stream);
+        if let Some(entry) = entry {
+            change(entry);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.registry.lock();
+        let Some(place) = state.locations.get_mut(&self.location) else { return };
+        if place.seats.get(&self.gateway).is_some_and(|entry| entry.stream == self.stream)
+            && let Some(entry) = place.seats.remove(&self.gateway)
+        {
+            place.report_progress();
+            state.departed.push(entry.as_news());
+        }
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("location", &self.location)
+            .field("gateway", &self.gateway)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    locations: BTreeMap<LocationId, Place>,
+    fenced: BTreeMap<GatewayId, VecDeque<ProcessId>>,
+    departed: Vec<News>,
+    last_stream: u64,
+}
+
+impl State {
+    fn place(&mut self, location: LocationId) -> &mut Place {
+        self.locations.entry(location).or_default()
+    }
+
+    fn seats_of(&self, gateway: GatewayId) -> impl Iterator<Item = &Entry> {
+        self.locations.values().filter_map(move |place| place.seats.get(&gateway))
+    }
+
+    fn fence(&mut self, gateway: GatewayId, process: ProcessId) {
+        let fenced = self.fenced.entry(gateway).or_default();
+        if process.0.is_empty() || fenced.contains(&process) {
+            return;
+        }
+        fenced.push_back(process);
+        if fenced.len() > FENCED_REMEMBERED {
+            fenced.pop_front();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    seats: BTreeMap<GatewayId, Entry>,
+    wake: watch::Sender<u64>,
+    progress: watch::Sender<u64>,
+}
+
+impl Place {
+    fn report_progress(&self) {
+        self.progress.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    stream: u64,
+    process: ProcessId,
+    connected: Connected,
+    closing: watch::Sender<Option<Closing>>,
+    news: bool,
+}
+
+impl Entry {
+    fn close(&self, why: Closing) {
+        self.closing.send_replace(Some(why));
+    }
+
+    const fn as_news(&self) -> News {
+        News {
+            gateway: self.connected.gateway,
+            applied: self.connected.applied,
+            last_heard: self.connected.last_heard,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARIS: LocationId = LocationId::new(1);
+    const ROME: LocationId = LocationId::new(2);
+    const A: GatewayId = GatewayId::new(1);
+    const B: GatewayId = GatewayId::new(2);
+    const BRIEFLY: Duration = Duration::from_secs(4);
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_ends_when_the_last_gateway_has_applied() {
+        let registry = Registry::new();
+        let (a, b) = (join(&registry, A, 1), join(&registry, B, 2));
+        let waiting = tokio::spawn({
+            let registry = Arc::clone(&registry);
+            async move { registry.wait_applied(PARIS, 7, BRIEFLY).await }
+        });
+
+        a.applied(7);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        b.applied(8);
+
+        assert_eq!(waiting.await.unwrap(), Applied { connected: 2, applied: 2 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_gateway_is_not_waited_for_for_ever() {
+        let registry = Registry::new();
+        let (a, _b) = (join(&registry, A, 1), join(&registry, B, 2));
+        a.applied(7);
+        let applied = registry.wait_applied(PARIS, 7, BRIEFLY).await;
+        assert_eq!(applied, Applied { connected: 2, applied: 1 });
+        assert!(!applied.is_complete());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_leaves_is_no_longer_waited_for() {
+        let registry = Registry::new();
+        let (a, b) = (join(&registry, A, 1), join(&registry, B, 2));
+        a.applied(7);
+        drop(b);
+        assert!(registry.wait_applied(PARIS, 7, BRIEFLY).await.is_complete());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_any_gateway_the_first_is_waited_for() {
+        let registry = Registry::new();
+        let waiting = tokio::spawn({
+            let registry = Arc::clone(&registry);
+            async move { registry.wait_applied(PARIS, 7, BRIEFLY).await }
+        });
+        tokio::task::yield_now().await;
+        let seat = join(&registry, A, 1);
+        seat.applied(7);
+        assert_eq!(waiting.await.unwrap(), Applied { connected: 1, applied: 1 });
+    }
+
+    #[tokio::test]
+    async fn a_newer_process_closes_the_older_and_shuts_it_out() {
+        let registry = Registry::new();
+        let mut older = join(&registry, A, 1);
+        let newer = join(&registry, A, 2);
+
+        assert_eq!(older.closed().await, Closing::Superseded);
+        older.applied(9);
+        assert_eq!(registry.list(PARIS)[0].applied, None);
+        drop(older);
+        assert_eq!(registry.connected(PARIS), 1);
+        assert_eq!(try_join(&registry, A, 1).unwrap_err(), Fenced);
+
+        drop(newer);
+        assert!(try_join(&registry, A, 1).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_dials_again_replaces_itself_quietly() {
+        let registry = Registry::new();
+        let mut first = join(&registry, A, 1);
+        let _second = join(&registry, A, 1);
+        assert_eq!(first.closed().await, Closing::Redialled);
+        assert!(try_join(&registry, A, 1).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_revoked_gateway_hears_why() {
+        let registry = Registry::new();
+        let mut seat = join(&registry, A, 1);
+        registry.close(A, Closing::Revoked);
+        assert_eq!(seat.closed().await, Closing::Revoked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_reaches_its_location_and_no_other() {
+        let registry = Registry::new();
+        let mut paris = join(&registry, A, 1);
+        let mut rome =
+            registry.join(ROME, B, &ProcessId(vec![2]), About::default(), at(0)).unwrap();
+        registry.wake(PARIS);
+        paris.woken().await;
+        assert!(tokio::time::timeout(BRIEFLY, rome.woken()).await.is_err());
+    }
+
+    #[test]
+    fn news_are_told_once_also_of_a_gateway_that_left() {
+        let registry = Registry::new();
+        let seat = join(&registry, A, 1);
+        seat.applied(3);
+        seat.heard(at(5));
+        let news = News { gateway: A, applied: Some(3), last_heard: at(5) };
+        assert_eq!(registry.take_news(), [news]);
+        assert_eq!(registry.take_news(), []);
+        drop(seat);
+        assert_eq!(registry.take_news(), [news]);
+    }
+
+    fn join(registry: &Arc<Registry>, gateway: GatewayId, process: u8) -> Seat {
+        try_join(registry, gateway, process).unwrap()
+    }
+
+    fn try_join(registry: &Arc<Registry>, gateway: GatewayId, process: u8) -> Result<Seat, Fenced> {
+        registry.join(PARIS, gateway, &ProcessId(vec![process]), About::default(), at(0))
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_unix_millis(seconds * 1000)
+    }
+}
