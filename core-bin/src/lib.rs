@@ -1,3 +1,9 @@
 //! The control server: people, factors, sessions.
 
+pub mod clock;
+pub mod config;
+pub mod dir;
 pub mod link;
+pub mod log;
+pub mod rng;
+pub mod span;
