@@ -1,0 +1,602 @@
+//! One request to prove a factor, and the only maker of [`Verified`].
+//!
+//! A code is looked at in two transactions. The first [counts the try](Challenge::count_try) against
+//! the challenge and the user's guess budget and is committed, whatever comes after. The second reads
+//! everything anew and [verifies](Challenge::verify); it takes the [`Attempt`] that the first one
+//! gave and refuses it if its try is not in the challenge that was read, so a rolled-back count buys
+//! no guess.
+
+use crate::budget::{Charge, GuessBudget, GuessKey, GuessRefused, Lane};
+use crate::factor::email_code::EmailCode;
+use crate::factor::recovery::RecoveryCode;
+use crate::factor::totp::{TotpCode, TotpRefused, TotpSecret, TotpStep};
+use crate::factor::{CodeDigest, CodeKey, MalformedCode};
+use crate::id::{DeviceId, LocationId, UserId};
+use crate::method::{Method, MethodSet};
+use crate::policy::{LocationPolicy, MethodRefused};
+use crate::time::Timestamp;
+use crate::token::TokenDigest;
+
+/// Codes that one challenge looks at.
+pub const MAX_TRIES: u8 = 5;
+
+/// Challenges that one device may have open in one lane; another start expires the oldest.
+pub const MAX_OPEN: usize = 3;
+
+/// Who wants in, with what, and where to.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Subject {
+    /// The person.
+    pub user: UserId,
+    /// The person's device.
+    pub device: DeviceId,
+    /// Where to.
+    pub location: LocationId,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Question {
+    /// The code that the authenticator app shows, or a recovery code.
+    Totp,
+    /// The code whose digest this is and that was mailed to the user.
+    Email(CodeDigest),
+}
+
+impl Question {
+    /// Returns the method that is asked for.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        match self {
+            Self::Totp => Method::Totp,
+            Self::Email(_) => Method::Email,
+        }
+    }
+}
+
+/// Whether the subject may use the location at all, as the store says at this moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// It may.
+    Granted,
+    /// The user is disabled or gone.
+    UserDisabled,
+    /// The device is disabled, gone, or of another user.
+    DeviceRemoved,
+    /// The location is gone, or none of the user's groups may use it.
+    NotPermitted,
+}
+
+/// What the store says of a subject at this moment: read for [`Challenge::start`], and read again for
+/// [`Challenge::verify`].
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Whether the subject may use the location.
+    pub access: Access,
+    /// What the location asks.
+    pub policy: &'a LocationPolicy,
+    /// The methods that the account has enabled and the installation offers: without SMTP there is
+    /// no e-mail.
+    pub enabled: MethodSet,
+}
+
+impl Standing<'_> {
+    /// Decides whether `method` may be used now.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAdmitted`], access before method.
+    pub fn admit(&self, method: Method) -> Result<(), NotAdmitted> {
+        match self.access {
+            Access::Granted => Ok(self.policy.admit(method, self.enabled)?),
+            Access::UserDisabled => Err(NotAdmitted::UserDisabled),
+            Access::DeviceRemoved => Err(NotAdmitted::DeviceRemoved),
+            Access::NotPermitted => Err(NotAdmitted::NotPermitted),
+        }
+    }
+}
+
+/// Why a subject may not prove anything here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// The user is disabled or gone.
+    #[error("this account is disabled; ask an administrator")]
+    UserDisabled,
+    /// The device is disabled, gone, or of another user.
+    #[error("this device is not registered any more; enroll it again")]
+    DeviceRemoved,
+    /// The location is gone, or not for this user.
+    #[error("this account may not use this location; ask an administrator")]
+    NotPermitted,
+    /// The method may not be used.
+    #[error(transparent)]
+    Method(#[from] MethodRefused),
+}
+
+/// One request to prove a factor.
+///
+/// ```text
+///             verify: right code
+///   pending ──────────────────────▶ verified
+///      │ ╲
+///      │  ╲ fifth wrong code
+///      │   ╲───────────────────────▶ exhausted
+///      │ its time is over, or a newer one pushed it out
+///      └───────────────────────────▶ expired
+/// ```
+///
+/// Each end is final. It is found by the digest of its token, and holds only for its subject and
+/// method.
+#[derive(Clone, Debug)]
+pub struct Challenge {
+    token: TokenDigest,
+    subject: Subject,
+    lane: Lane,
+    question: Question,
+    started: Timestamp,
+    expires: Timestamp,
+    tries: u8,
+    state: ChallengeState,
+}
+
+/// Where a [`Challenge`] stands.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ChallengeState {
+    /// Waits for a code.
+    Pending,
+    /// A right code came.
+    Verified,
+    /// [`MAX_TRIES`] codes were wrong.
+    Exhausted,
+    /// No right code came in time.
+    Expired,
+}
+
+impl ChallengeState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Verified, Self::Exhausted, Self::Expired];
+
+    /// Returns the word for the store.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Verified => "verified",
+            Self::Exhausted => "exhausted",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Reads a word of the store.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.code() == code)
+    }
+}
+
+/// A [`Challenge`] as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct ChallengeParts {
+    /// Finds it.
+    pub token: TokenDigest,
+    /// For whom it holds.
+    pub subject: Subject,
+    /// From which side it was started.
+    pub lane: Lane,
+    /// What is asked.
+    pub question: Question,
+    /// When it was started.
+    pub started: Timestamp,
+    /// When it is over.
+    pub expires: Timestamp,
+    /// Codes counted so far.
+    pub tries: u8,
+    /// Where it stands.
+    pub state: ChallengeState,
+}
+
+impl Challenge {
+    /// Starts a challenge.
+    ///
+    /// `token` is the digest of a fresh random [`Token`](crate::token::Token), whose text goes to
+    /// the client.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAdmitted`] if the subject may not use the location, or the method not be used there.
+    pub fn start(
+        token: TokenDigest,
+        subject: Subject,
+        lane: Lane,
+        question: Question,
+        standing: &Standing<'_>,
+        now: Timestamp,
+    ) -> Result<Self, NotAdmitted> {
+        let method = question.method();
+        standing.admit(method)?;
+        Ok(Self {
+            token,
+            subject,
+            lane,
+            question,
+            started: now,
+            expires: now.saturating_add(method.challenge_ttl()),
+            tries: 0,
+            state: ChallengeState::Pending,
+        })
+    }
+
+    /// Restores a stored challenge.
+    #[must_use]
+    pub const fn from_parts(parts: ChallengeParts) -> Self {
+        let ChallengeParts { token, subject, lane, question, started, expires, tries, state } =
+            parts;
+        Self { token, subject, lane, question, started, expires, tries, state }
+    }
+
+    /// Returns what to store.
+    #[must_use]
+    pub const fn to_parts(&self) -> ChallengeParts {
+        let Self { token, subject, lane, question, started, expires, tries, state } = *self;
+        ChallengeParts { token, subject, lane, question, started, expires, tries, state }
+    }
+
+    /// Returns what finds the challenge.
+    #[must_use]
+    pub const fn token(&self) -> TokenDigest {
+        self.token
+    }
+
+    /// Returns for whom it holds.
+    #[must_use]
+    pub const fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// Returns the method that is asked for.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        self.question.method()
+    }
+
+    /// Returns from which side it was started.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Returns when it is over.
+    #[must_use]
+    pub const fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Returns where it stands, as far as it was told; time alone does not move it.
+    #[must_use]
+    pub const fn state(&self) -> ChallengeState {
+        self.state
+    }
+
+    /// Returns how many more codes it looks at.
+    #[must_use]
+    pub const fn tries_left(&self) -> u8 {
+        MAX_TRIES.saturating_sub(self.tries)
+    }
+
+    /// Returns whose guesses its tries are.
+    #[must_use]
+    pub const fn guess_key(&self) -> GuessKey {
+        GuessKey { user: self.subject.user, method: self.question.method(), lane: self.lane }
+    }
+
+    /// Ends a pending challenge before its time, because a newer one takes its place.
+    pub const fn expire(&mut self) {
+        match self.state {
+            ChallengeState::Pending => self.state = ChallengeState::Expired,
+            ChallengeState::Verified | ChallengeState::Exhausted | ChallengeState::Expired => {}
+        }
+    }
+
+    /// Counts a try against the challenge and the user's `budget`, before its code is looked at.
+    ///
+    /// Store both, whatever the result, and commit; then read again and
+    /// [`verify`](Self::verify).
+    ///
+    /// # Errors
+    ///
+    /// [`TryRefused`]; nothing is counted then, though a challenge whose time is over becomes
+    /// [expired](ChallengeState::Expired).
+    pub fn count_try(
+        &mut self,
+        budget: &mut GuessBudget,
+        now: Timestamp,
+    ) -> Result<Attempt, TryRefused> {
+        self.check_open(now)?;
+        if self.tries >= MAX_TRIES {
+            self.state = ChallengeState::Exhausted;
+            return Err(NotOpen::Exhausted.into());
+        }
+        if budget.key() != self.guess_key() {
+            return Err(TryRefused::ForeignBudget);
+        }
+        let charge = budget.charge(now)?;
+        self.tries = self.tries.saturating_add(1);
+        Ok(Attempt { token: self.token, number: self.tries, charge })
+    }
+
+    /// Looks at a code: the one door to [`Verified`].
+    ///
+    /// `subject` is who the request says it is, `standing` and `evidence` are read in this very
+    /// transaction. On success the caller stores the challenge, marks the [`Proof`] as used by
+    /// compare-and-set and gives the [charge](Verified::charge) back, all in that transaction; if
+    /// one of these finds its row changed, it rolls back and there is no session.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]; store the challenge then too, since its state may have changed.
+    pub fn verify(
+        &mut self,
+        attempt: Attempt,
+        subject: &Subject,
+        answer: &Answer,
+        evidence: &Evidence<'_>,
+        standing: &Standing<'_>,
+        now: Timestamp,
+    ) -> Result<Verified, Refused> {
+        self.check_open(now)?;
+        let charge = attempt.spend(self).ok_or(Refused::NotCounted)?;
+        if *subject != self.subject {
+            return Err(Refused::ForeignSubject);
+        }
+        standing.admit(self.method())?;
+        match self.look(answer, evidence, now) {
+            Ok(proof) => {
+                self.state = ChallengeState::Verified;
+                let method = self.method();
+                Ok(Verified { subject: *subject, method, proof, at: now, charge })
+            }
+            Err(why) => {
+                if self.tries >= MAX_TRIES {
+                    self.state = ChallengeState::Exhausted;
+                }
+                Err(why)
+            }
+        }
+    }
+
+    fn look(
+        &self,
+        answer: &Answer,
+        evidence: &Evidence<'_>,
+        now: Timestamp,
+    ) -> Result<Proof, Refused> {
+        let wrong = Refused::Wrong { tries_left: self.tries_left() };
+        match (&self.question, answer) {
+            (Question::Totp, Answer::Totp(code)) => {
+                let totp = evidence.totp.ok_or(wrong)?;
+                match totp.secret.verify(code, now, totp.last_step) {
+                    Ok(step) => Ok(Proof::TotpStep(step)),
+                    Err(TotpRefused::Replayed) => Err(Refused::Replayed),
+                    Err(TotpRefused::Wrong) => Err(wrong),
+                }
+            }
+            (Question::Totp, Answer::Recovery(code)) => {
+                let given = code.digest(evidence.key, self.subject.user);
+                // Every digest is compared, so the time taken does not tell which one it was.
+                let found = evidence.recovery.iter().fold(None, |found, stored| {
+                    if stored.same_as(&given) { Some(*stored) } else { found }
+                });
+                found.map(Proof::RecoveryCode).ok_or(wrong)
+            }
+            (Question::Email(stored), Answer::Email(code)) => {
+                let given = code.digest(evidence.key, &self.token);
+                if stored.same_as(&given) { Ok(Proof::EmailCode) } else { Err(wrong) }
+            }
+            (Question::Totp, Answer::Email(_))
+            | (Question::Email(_), Answer::Totp(_) | Answer::Recovery(_)) => Err(wrong),
+        }
+    }
+
+    fn check_open(&mut self, now: Timestamp) -> Result<(), NotOpen> {
+        match self.state {
+            ChallengeState::Pending if now >= self.expires => {
+                self.state = ChallengeState::Expired;
+                Err(NotOpen::Expired)
+            }
+            ChallengeState::Pending => Ok(()),
+            ChallengeState::Verified => Err(NotOpen::Used),
+            ChallengeState::Exhausted => Err(NotOpen::Exhausted),
+            ChallengeState::Expired => Err(NotOpen::Expired),
+        }
+    }
+}
+
+/// The receipt for a counted try: [`Challenge::verify`] takes it, and
+/// [`count_try`](Challenge::count_try) alone makes it.
+#[derive(Debug)]
+pub struct Attempt {
+    token: TokenDigest,
+    number: u8,
+    charge: Charge,
+}
+
+impl Attempt {
+    /// Uses the receipt up; `None` if its try is not counted in `challenge`.
+    fn spend(self, challenge: &Challenge) -> Option<Charge> {
+        let Self { token, number, charge } = self;
+        (token == challenge.token && number <= challenge.tries).then_some(charge)
+    }
+}
+
+/// What a person gave as the answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// The code of an authenticator app.
+    Totp(TotpCode),
+    /// A code sent by e-mail.
+    Email(EmailCode),
+    /// A recovery code, in place of the authenticator app.
+    Recovery(RecoveryCode),
+}
+
+impl Answer {
+    /// Reads the text given for a challenge of `method`.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedCode`]: such a text cannot be right, so no guess is counted for it.
+    pub fn parse(method: Method, text: &str) -> Result<Self, MalformedCode> {
+        match method {
+            Method::Email => EmailCode::parse(text).map(Self::Email),
+            Method::Totp => TotpCode::parse(text)
+                .map(Self::Totp)
+                .or_else(|_| RecoveryCode::parse(text).map(Self::Recovery))
+                .map_err(|_| MalformedCode::TotpOrRecovery),
+        }
+    }
+}
+
+/// What the answer is compared with, as the store says at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The key of the installation's code digests.
+    pub key: &'a CodeKey,
+    /// The user's authenticator app; `None`: none is set up.
+    pub totp: Option<TotpEvidence<'a>>,
+    /// The digests of the user's recovery codes that were not used yet.
+    pub recovery: &'a [CodeDigest],
+}
+
+/// What is known of a user's authenticator app.
+#[derive(Clone, Copy, Debug)]
+pub struct TotpEvidence<'a> {
+    /// What the app and the server share.
+    pub secret: &'a TotpSecret,
+    /// The last step whose code was accepted, the one that confirmed the set-up included.
+    pub last_step: Option<TotpStep>,
+}
+
+/// What made the answer right, and must be marked as used by compare-and-set.
+#[derive(Clone, Copy, Debug)]
+pub enum Proof {
+    /// Set the user's last step to this one, where it is earlier or none.
+    TotpStep(TotpStep),
+    /// The challenge itself is used up; there is nothing else to mark.
+    EmailCode,
+    /// Mark the recovery code with this digest as used, where it is unused.
+    RecoveryCode(CodeDigest),
+}
+
+/// A proven second factor: what [`Session::authorize`](crate::connect::Session::authorize) takes.
+///
+/// Nobody else can make one, and it is used up by the one session that it buys:
+///
+/// ```compile_fail,E0451
+/// use mfa_core::challenge::Verified;
+///
+/// fn forge(real: Verified) -> Verified {
+///     Verified { subject: real.subject(), ..real }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Verified {
+    subject: Subject,
+    method: Method,
+    proof: Proof,
+    at: Timestamp,
+    charge: Charge,
+}
+
+impl Verified {
+    /// Uses the proof up, for a session of this subject by this method.
+    pub(crate) fn spend(self) -> (Subject, Method) {
+        let Self { subject, method, .. } = self;
+        (subject, method)
+    }
+
+    /// Returns who proved it, with what device, and where to.
+    #[must_use]
+    pub const fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// Returns how it was proved.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Returns what must now be marked as used.
+    #[must_use]
+    pub const fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Returns when it was proved.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Returns the receipt with which the budget takes the [guess back](GuessBudget::success).
+    #[must_use]
+    pub const fn charge(&self) -> Charge {
+        self.charge
+    }
+}
+
+/// Why a challenge takes no more answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotOpen {
+    /// Its code was accepted already.
+    #[error("this login was completed already; start to connect again")]
+    Used,
+    /// [`MAX_TRIES`] codes were wrong.
+    #[error("too many wrong codes for this login; start to connect again")]
+    Exhausted,
+    /// Its time is over, or a newer one took its place.
+    #[error("this login has expired; start to connect again")]
+    Expired,
+}
+
+/// Why a try was not counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TryRefused {
+    /// The challenge takes no more answers.
+    #[error(transparent)]
+    NotOpen(#[from] NotOpen),
+    /// The user has no guesses left.
+    #[error(transparent)]
+    Guess(#[from] GuessRefused),
+    /// The budget is not the one of this challenge's user, method and lane: a mistake of the
+    /// caller.
+    #[error("the guess budget belongs to another user, method or lane")]
+    ForeignBudget,
+}
+
+/// Why an answer bought nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refused {
+    /// The challenge takes no more answers.
+    #[error(transparent)]
+    NotOpen(#[from] NotOpen),
+    /// The try that was counted is not in this challenge: its count was rolled back, or it is
+    /// another challenge's.
+    #[error("the try was not counted; start to connect again")]
+    NotCounted,
+    /// The challenge was started by another user or device, or for another location.
+    #[error("this login belongs to another device or location; start to connect again")]
+    ForeignSubject,
+    /// The subject may not use the location or the method any more.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// Not the right code.
+    #[error("wrong code")]
+    Wrong {
+        /// How many more codes this challenge looks at.
+        tries_left: u8,
+    },
+    /// The right code, and used before.
+    #[error("this code was used before; wait until the authenticator app shows the next one")]
+    Replayed,
+}

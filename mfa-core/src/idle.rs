@@ -1,0 +1,232 @@
+//! Decides when a session has gone quiet.
+//!
+//! Sans-IO: the caller brings the gateways' reports and the time. Feed one input, drain
+//! [`poll_event`](IdleTracker::poll_event), wait until [`poll_timeout`](IdleTracker::poll_timeout),
+//! repeat. Each input costs what is due, not what is live.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::id::{GatewayId, SessionId};
+use crate::policy::{IdleMode, IdlePolicy};
+use crate::time::Timestamp;
+
+mod traffic;
+
+pub use traffic::Counters;
+
+/// What one gateway says of one session's peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Report {
+    /// Of whom.
+    pub session: SessionId,
+    /// Who says it.
+    pub gateway: GatewayId,
+    /// The peer's counters at that gateway.
+    pub counters: Counters,
+    /// How long ago the last handshake was completed when the report was made; `None`: never. An age
+    /// and not a time: a gateway's clock is not trusted, and an age cannot lie in the future.
+    pub handshake_age: Option<Duration>,
+}
+
+/// What a [`Report`] was worth.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Observation {
+    /// It shows a sign of life; the session's last activity is now this time.
+    Active(Timestamp),
+    /// It shows none.
+    Quiet,
+    /// The session is not followed: unknown, forgotten, or ended by this very report's lateness.
+    NotFollowed,
+}
+
+/// What the tracker found out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IdleEvent {
+    /// No gateway saw a sign of life within the threshold; the session must end. It is not followed
+    /// any more.
+    Idle {
+        /// The session to end.
+        session: SessionId,
+        /// The last sign of life.
+        last_activity: Timestamp,
+    },
+}
+
+/// Follows the activity of every live session.
+#[derive(Debug, Default)]
+pub struct IdleTracker {
+    sessions: BTreeMap<SessionId, Followed>,
+    /// One entry per session, ordered by when it is due.
+    deadlines: BTreeSet<(Timestamp, SessionId)>,
+    events: VecDeque<IdleEvent>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    policy: IdlePolicy,
+    last_activity: Timestamp,
+    /// What each gateway last reported. A location has few gateways, so a list beats a map.
+    seen: Vec<Seen>,
+    /// From which counters a gateway is judged that has not reported yet.
+    origin: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    gateway: GatewayId,
+    counters: Counters,
+    at: Timestamp,
+}
+
+impl IdleTracker {
+    /// Starts with no session.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to follow a new session; it counts as active at `now`, and its counters start at
+    /// zero on every gateway, because a login always makes a new peer.
+    pub fn track(&mut self, session: SessionId, policy: IdlePolicy, now: Timestamp) {
+        self.insert(session, policy, now, Some(now));
+    }
+
+    /// Goes on to follow a session after a restart. `last_activity` is what the store has; its
+    /// counters are unknown, so each gateway's first report is only remembered.
+    pub fn resume(&mut self, session: SessionId, policy: IdlePolicy, last_activity: Timestamp) {
+        self.insert(session, policy, last_activity, None);
+    }
+
+    /// Judges a session by another policy from now on.
+    pub fn set_policy(&mut self, session: SessionId, policy: IdlePolicy) {
+        if let Some(followed) = self.sessions.get_mut(&session) {
+            self.deadlines.remove(&(followed.deadline(), session));
+            followed.policy = policy;
+            self.deadlines.insert((followed.deadline(), session));
+        }
+    }
+
+    /// Stops following a session, because it has ended for another reason.
+    pub fn forget(&mut self, session: SessionId) {
+        if let Some(followed) = self.sessions.remove(&session) {
+            self.deadlines.remove(&(followed.deadline(), session));
+        }
+    }
+
+    /// Returns how many sessions are followed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Tells whether no session is followed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Returns a session's last sign of life; `None` if it is not followed.
+    #[must_use]
+    pub fn last_activity(&self, session: SessionId) -> Option<Timestamp> {
+        self.sessions.get(&session).map(|followed| followed.last_activity)
+    }
+
+    /// Takes a gateway's report that arrived at `now`.
+    ///
+    /// Data is dated by the report that tells of it, so a session is ended up to one statistics
+    /// period late, never early. A report that comes at or after the deadline revives nothing.
+    pub fn handle_report(&mut self, report: &Report, now: Timestamp) -> Observation {
+        let session = report.session;
+        let Some(followed) = self.sessions.get_mut(&session) else {
+            return Observation::NotFollowed;
+        };
+        let deadline = followed.deadline();
+        if now >= deadline {
+            self.handle_timeout(now);
+            return Observation::NotFollowed;
+        }
+        match followed.observe(report, now) {
+            Some(active) => {
+                followed.last_activity = active;
+                self.deadlines.remove(&(deadline, session));
+                self.deadlines.insert((followed.deadline(), session));
+                Observation::Active(active)
+            }
+            None => Observation::Quiet,
+        }
+    }
+
+    /// Returns when [`handle_timeout`](Self::handle_timeout) is next worth calling; `None`: not
+    /// before another session is followed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Moves time forward and ends what has been quiet for too long.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some((deadline, session)) = self.deadlines.first().copied() {
+            if now < deadline {
+                break;
+            }
+            self.deadlines.pop_first();
+            if let Some(followed) = self.sessions.remove(&session) {
+                let last_activity = followed.last_activity;
+                self.events.push_back(IdleEvent::Idle { session, last_activity });
+            }
+        }
+    }
+
+    /// Returns the next event, oldest deadline first.
+    pub fn poll_event(&mut self) -> Option<IdleEvent> {
+        self.events.pop_front()
+    }
+
+    fn insert(
+        &mut self,
+        session: SessionId,
+        policy: IdlePolicy,
+        last_activity: Timestamp,
+        origin: Option<Timestamp>,
+    ) {
+        self.forget(session);
+        let followed = Followed { policy, last_activity, seen: Vec::new(), origin };
+        self.deadlines.insert((followed.deadline(), session));
+        self.sessions.insert(session, followed);
+    }
+}
+
+impl Followed {
+    fn deadline(&self) -> Timestamp {
+        self.last_activity.saturating_add(self.policy.threshold())
+    }
+
+    /// Returns the new last activity if the report shows one that is later than the old.
+    fn observe(&mut self, report: &Report, now: Timestamp) -> Option<Timestamp> {
+        let before = self.remember(report, now);
+        let active = match self.policy.mode() {
+            IdleMode::Handshake => now.saturating_sub(report.handshake_age?),
+            IdleMode::Transfer => {
+                let (counters, since) = before?;
+                let keepalive = self.policy.gateway_keepalive();
+                let window = now.since(since);
+                traffic::carries_data(counters, report.counters, window, keepalive)
+                    .then_some(now)?
+            }
+        };
+        (active > self.last_activity).then_some(active)
+    }
+
+    /// Stores the gateway's counters; returns the ones before and since when they stood.
+    fn remember(&mut self, report: &Report, now: Timestamp) -> Option<(Counters, Timestamp)> {
+        let Report { gateway, counters, .. } = *report;
+        if let Some(seen) = self.seen.iter_mut().find(|seen| seen.gateway == gateway) {
+            let before = (seen.counters, seen.at);
+            *seen = Seen { gateway, counters, at: now };
+            return Some(before);
+        }
+        self.seen.push(Seen { gateway, counters, at: now });
+        self.origin.map(|origin| (Counters::ZERO, origin))
+    }
+}

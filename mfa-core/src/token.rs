@@ -1,0 +1,86 @@
+//! Opaque tokens: who holds the text may go on; the store keeps only its digest.
+
+use core::fmt;
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// A secret of 256 random bits that names something: a challenge, an enrollment, a device that
+/// polls.
+///
+/// Its text is 64 hexadecimal digits in lower case. Wiped on drop.
+///
+/// ```
+/// use mfa_core::token::Token;
+///
+/// let token = Token::from_random([7; 32]); // from a CSPRNG in earnest
+/// let text = token.expose_text();
+/// assert_eq!(Token::parse(&text).map(|again| again.digest()), Some(token.digest()));
+/// assert_eq!(format!("{token:?}"), "Token(..)");
+/// ```
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// Wraps bytes from a cryptographically secure generator.
+    #[must_use]
+    pub const fn from_random(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Writes the token out, for the one answer or link that hands it to its owner.
+    #[must_use]
+    pub fn expose_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(HEXLOWER.encode(&self.0))
+    }
+
+    /// Reads a token back; `None` unless it is exactly 64 hexadecimal digits in lower case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        if text.len() != 64 {
+            return None;
+        }
+        let written = HEXLOWER.decode_mut(text.as_bytes(), bytes.as_mut_slice()).ok()?;
+        (written == bytes.len()).then(|| Self(*bytes))
+    }
+
+    /// Returns what the store keeps and looks the token up by.
+    #[must_use]
+    pub fn digest(&self) -> TokenDigest {
+        TokenDigest(Sha256::digest(self.0).into())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// The SHA-256 of a [`Token`]: finds it, and cannot be turned back into it.
+///
+/// A plain digest is enough, because a token has 256 bits of its own.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// Wraps a stored digest.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the 32 bytes for the store.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(..)")
+    }
+}
