@@ -5,5 +5,6 @@ pub mod config;
 pub mod dir;
 pub mod link;
 pub mod log;
+pub mod pki;
 pub mod rng;
 pub mod span;
