@@ -1,0 +1,339 @@
+//! Makes the interface equal to the desired state, looks again, and only then calls it done.
+//!
+//! ```text
+//!  take ──▶ behind ──sync: apply, dump, compare──▶ verified
+//!              ▲  └──fails: stays behind, retried       │
+//!              └───────────check finds drift────────────┘
+//! ```
+//!
+//! A small change takes the short way: only its peers are applied, unseen, and the dump that
+//! verifies them comes after. Anything else looks first. Calls block on the kernel and take no
+//! timers: the driver in [`kernel`](crate::kernel) calls again.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use mfa_wire::gateway as wire;
+use wg_netlink::{ApplyError, Backend, WireGuard};
+use wg_types::{Interface, InterfaceConfig, PublicKey};
+
+use crate::desired::{Desired, DesiredError, DesiredInterface};
+use crate::reconcile::{Known, reconcile, without_looking};
+use crate::stats;
+
+/// A change of more peers than this is compared with a dump before it is applied.
+const SHORT_WAY_AT_MOST: usize = 256;
+
+/// How often a sync looks and repairs before it gives up for now.
+const ROUNDS: usize = 3;
+
+/// One interface and what it must be.
+#[derive(Debug)]
+pub struct Program {
+    wireguard: Box<dyn WireGuard>,
+    desired: Option<Desired>,
+    known: Known,
+    behind: Behind,
+    verified: Option<u64>,
+    routed: bool,
+    drift: Drift,
+}
+
+/// How far the kernel may be from the desired state.
+#[derive(Debug)]
+enum Behind {
+    /// It was equal when last looked at.
+    Nothing,
+    /// These peers may differ.
+    Peers(BTreeSet<PublicKey>),
+    /// Anything may differ.
+    Everything,
+}
+
+/// What core says.
+#[derive(Debug)]
+pub enum Update {
+    /// All of it. With `fresh` it is the first of its stream, whose word counts even if its
+    /// revision is lower: core may have been restored from a backup.
+    Snapshot {
+        /// The whole, put together.
+        snapshot: wire::Snapshot,
+        /// Whether it is the first message of its stream.
+        fresh: bool,
+    },
+    /// What became of some peers.
+    Change(wire::Change),
+}
+
+/// What was found in the kernel that core had not asked for, and was set right.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Drift {
+    /// Peers removed that nobody had asked for.
+    pub strangers_removed: u32,
+    /// Peers put back or set right.
+    pub peers_healed: u32,
+}
+
+/// What one look at the kernel found.
+#[derive(Debug, Default)]
+pub struct Check {
+    /// One entry for each peer that core wants and the kernel has.
+    pub peers: Vec<wire::PeerStats>,
+    /// What was set right since the last check, with this one.
+    pub drift: Drift,
+}
+
+/// Why the kernel is not, or not known to be, what core wants.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The interface could not be read or set.
+    #[error(transparent)]
+    Interface(#[from] wg_netlink::Error),
+    /// Peers could not be set.
+    #[error("{0}")]
+    Peers(#[from] ApplyError),
+    /// The kernel took everything and shows something else.
+    #[error("the kernel took every update and still differs from what core wants")]
+    Differs,
+}
+
+impl Program {
+    /// Takes charge of an interface, and touches nothing yet.
+    #[must_use]
+    pub fn new(wireguard: Box<dyn WireGuard>) -> Self {
+        Self {
+            wireguard,
+            desired: None,
+            known: Known::default(),
+            behind: Behind::Nothing,
+            verified: None,
+            routed: false,
+            drift: Drift::default(),
+        }
+    }
+
+    /// Takes over another handle of the interface, after it was created anew.
+    pub fn replace(&mut self, wireguard: Box<dyn WireGuard>) {
+        self.wireguard = wireguard;
+        if self.desired.is_some() {
+            self.behind = Behind::Everything;
+        }
+    }
+
+    /// Takes over what core says; [`sync`](Self::sync) makes it so.
+    ///
+    /// # Errors
+    ///
+    /// [`DesiredError`] if the message does not fit what is known. Nothing has changed then.
+    pub fn take(&mut self, update: Update) -> Result<(), DesiredError> {
+        match update {
+            Update::Snapshot { snapshot, fresh } => {
+                let desired = Desired::from_snapshot(snapshot)?;
+                let have = self.revision();
+                if desired.revision() < have && !fresh {
+                    return Err(DesiredError::Older { given: desired.revision(), have });
+                }
+                self.desired = Some(desired);
+                self.behind = Behind::Everything;
+            }
+            Update::Change(change) => {
+                let base = change.base_revision;
+                let desired = self.desired.as_mut().ok_or(DesiredError::Gap { base, have: 0 })?;
+                let touched = desired.change(change)?;
+                self.behind.add(touched);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel what core wants, and looks whether it is. Returns the revision that it
+    /// has then; `None`: core has said nothing yet, and nothing was touched.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError`]; whatever part was done stays done, and calling again is safe.
+    pub fn sync(&mut self) -> Result<Option<u64>, SyncError> {
+        let Some(desired) = &self.desired else { return Ok(None) };
+        // Until all went well the worst is assumed.
+        match core::mem::replace(&mut self.behind, Behind::Everything) {
+            Behind::Nothing => self.settled(Some(&BTreeSet::new())),
+            Behind::Peers(touched) if touched.len() <= SHORT_WAY_AT_MOST => {
+                let updates = without_looking(desired, &touched, &self.known);
+                self.wireguard.apply(&updates)?;
+                // What differs now was not touched, so someone else changed it.
+                self.drift.peers_healed += self.repair(None)?;
+                self.settled(Some(&touched));
+            }
+            Behind::Peers(_) | Behind::Everything => {
+                self.repair(None)?;
+                self.join()?;
+                self.settled(None);
+            }
+        }
+        Ok(self.verified)
+    }
+
+    /// Looks at the kernel: reads the statistics, and sets right what drifted.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError`] if the kernel cannot be read, or not be set right.
+    pub fn check(&mut self, now: SystemTime) -> Result<Check, SyncError> {
+        let found = self.wireguard.interface()?;
+        let Some(desired) = &self.desired else { return Ok(Check::default()) };
+        let peers = stats::of_peers(&found.peers, desired, now);
+        let drifted = !self.is_behind();
+        self.behind = Behind::Everything;
+        let changed = self.repair(Some(found))?;
+        self.join()?;
+        if drifted {
+            self.drift.peers_healed += changed;
+        }
+        self.settled(None);
+        Ok(Check { peers, drift: core::mem::take(&mut self.drift) })
+    }
+
+    /// Forgets what core wants and leaves the kernel as it is: another process is in charge.
+    pub fn stand_down(&mut self) {
+        self.desired = None;
+        self.known = Known::default();
+        self.behind = Behind::Nothing;
+        self.verified = None;
+    }
+
+    /// Takes all peers of a location with MFA out: core has dismissed this gateway.
+    /// [`sync`](Self::sync) makes it so. Nothing happens in a location without MFA, or before core
+    /// has said which of the two it is.
+    pub fn dismiss(&mut self) {
+        if let Some(desired) = &mut self.desired
+            && desired.interface().mfa_required
+        {
+            desired.clear();
+            self.behind = Behind::Everything;
+        }
+    }
+
+    /// Reads the interface and touches nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`WireGuard::interface`].
+    pub fn look(&self) -> Result<Interface, wg_netlink::Error> {
+        self.wireguard.interface()
+    }
+
+    /// What core wants; `None`: it has said nothing yet.
+    #[must_use]
+    pub const fn desired(&self) -> Option<&Desired> {
+        self.desired.as_ref()
+    }
+
+    /// The revision that core wants; zero: it has said nothing yet.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.desired.as_ref().map_or(0, Desired::revision)
+    }
+
+    /// The revision that the kernel was last seen to have.
+    #[must_use]
+    pub const fn verified(&self) -> Option<u64> {
+        self.verified
+    }
+
+    /// Whether the kernel is not, or not known to be, what core wants.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        !matches!(self.behind, Behind::Nothing)
+    }
+
+    /// The interface's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.wireguard.name()
+    }
+
+    /// How WireGuard runs.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.wireguard.backend()
+    }
+
+    /// Compares with a dump and repairs, until a dump shows nothing to repair. Returns how many
+    /// peers differed in the first one.
+    fn repair(&mut self, found: Option<Interface>) -> Result<u32, SyncError> {
+        let mut found = found;
+        let mut first = None;
+        for _ in 0..ROUNDS {
+            let now = match found.take() {
+                Some(found) => found,
+                None => self.wireguard.interface()?,
+            };
+            let Some(desired) = &self.desired else { break };
+            let config = differing(desired.interface(), &now);
+            let plan = reconcile(desired, &now.peers, &self.known);
+            let changed = *first.get_or_insert(plan.changed);
+            if config.is_none() && plan.updates.is_empty() {
+                return Ok(changed);
+            }
+            // A cut never waits for what else may fail.
+            let configured = config.map_or(Ok(()), |config| self.wireguard.configure(&config));
+            self.wireguard.apply(&plan.updates)?;
+            self.drift.strangers_removed += plan.strangers;
+            configured?;
+        }
+        Err(SyncError::Differs)
+    }
+
+    /// Notes that the kernel was seen to have all that core wants; only `touched` peers had changed,
+    /// or, with `None`, any may have.
+    fn settled(&mut self, touched: Option<&BTreeSet<PublicKey>>) {
+        let Some(desired) = &self.desired else { return };
+        match touched {
+            Some(touched) => self.known.remember(desired, touched),
+            None => self.known.remember_all(desired),
+        }
+        self.behind = Behind::Nothing;
+        self.verified = Some(desired.revision());
+    }
+
+    /// Joins the interface to the host: addresses, up, routes. What is right already stays.
+    fn join(&mut self) -> Result<(), SyncError> {
+        let Some(desired) = &self.desired else { return Ok(()) };
+        let wanted = desired.interface();
+        self.wireguard.set_addresses(&wanted.addresses)?;
+        self.wireguard.set_up(wanted.mtu)?;
+        let routes = desired.routes();
+        // Routes that someone else has set are left alone until core first asks for one.
+        if self.routed || !routes.is_empty() {
+            self.wireguard.set_routes(&routes)?;
+            self.routed = true;
+        }
+        Ok(())
+    }
+}
+
+impl Behind {
+    fn add(&mut self, touched: BTreeSet<PublicKey>) {
+        match self {
+            Self::Nothing => *self = Self::Peers(touched),
+            Self::Peers(before) => before.extend(touched),
+            Self::Everything => {}
+        }
+    }
+}
+
+/// What of the interface itself must be set; `None`: nothing.
+fn differing(wanted: &DesiredInterface, found: &Interface) -> Option<InterfaceConfig> {
+    let key = found.public_key != Some(wanted.public_key);
+    let port = found.listen_port != wanted.listen_port && wanted.listen_port != 0;
+    (key || port).then(|| InterfaceConfig {
+        private_key: key.then(|| wanted.private_key.clone()),
+        listen_port: port.then_some(wanted.listen_port),
+        fwmark: None,
+    })
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

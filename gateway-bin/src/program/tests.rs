@@ -1,0 +1,218 @@
+use core::time::Duration;
+
+use wg_netlink::fake::{FakeInterface, FakeKernel};
+use wg_netlink::{Error, WireGuard as _};
+use wg_types::{PeerConfig, PeerUpdate};
+
+use super::*;
+use crate::testing::{change, key, peer, psk, snapshot};
+
+fn scene() -> (FakeInterface, Program) {
+    let wg0 = FakeKernel::new().interface("wg0");
+    let program = Program::new(Box::new(wg0.clone()));
+    (wg0, program)
+}
+
+fn fresh(snapshot: wire::Snapshot) -> Update {
+    Update::Snapshot { snapshot, fresh: true }
+}
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+}
+
+#[test]
+fn a_snapshot_makes_an_interface_of_nothing() {
+    let (wg0, mut program) = scene();
+
+    program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
+    assert_eq!(program.sync().unwrap(), Some(7));
+
+    let found = wg0.interface().unwrap();
+    assert_eq!(found.public_key.unwrap().as_bytes(), &crate::testing::own_key());
+    assert_eq!((found.listen_port, found.peers.len()), (51820, 1));
+    assert_eq!(wg0.psk(&key(1)).unwrap().expose_secret(), &psk(1, 1));
+    assert_eq!(wg0.addresses(), ["10.1.0.254/24".parse().unwrap()]);
+    assert!(wg0.is_up());
+}
+
+#[test]
+fn before_core_has_spoken_nothing_is_touched() {
+    let (wg0, mut program) = scene();
+    wg0.apply(&[PeerUpdate::Put(PeerConfig::new(key(9)))]).unwrap();
+
+    assert_eq!(program.sync().unwrap(), None);
+    assert!(program.check(now()).unwrap().peers.is_empty());
+
+    assert!(wg0.peer(&key(9)).is_some());
+    assert_eq!(wg0.updates_taken(), 1);
+}
+
+#[test]
+fn a_restarted_process_adopts_the_kernel_without_one_update() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(7, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
+    program.sync().unwrap();
+    let before = wg0.updates_taken();
+
+    let mut restarted = Program::new(Box::new(wg0.clone()));
+    restarted.take(fresh(snapshot(7, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
+
+    assert_eq!(restarted.sync().unwrap(), Some(7));
+    assert_eq!(wg0.updates_taken(), before);
+}
+
+#[test]
+fn a_login_takes_two_updates_and_touches_nobody_else() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    program.sync().unwrap();
+    let before = wg0.updates_taken();
+
+    program.take(Update::Change(change(1, vec![peer(2, 2, 1)], &[]))).unwrap();
+
+    assert_eq!(program.sync().unwrap(), Some(2));
+    assert_eq!(wg0.updates_taken() - before, 2);
+}
+
+#[test]
+fn a_rotation_keeps_the_counters_and_a_login_does_not() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    program.sync().unwrap();
+    wg0.hear(&key(1), 1000, 1000);
+
+    program.take(Update::Change(change(1, vec![peer(1, 1, 2)], &[]))).unwrap();
+    program.sync().unwrap();
+    assert_eq!(wg0.peer(&key(1)).unwrap().stats.rx_bytes, 1000);
+    assert_eq!(wg0.psk(&key(1)).unwrap().expose_secret(), &psk(1, 2));
+
+    program.take(Update::Change(change(2, vec![peer(1, 2, 1)], &[]))).unwrap();
+    program.sync().unwrap();
+    assert_eq!(wg0.peer(&key(1)).unwrap().stats.rx_bytes, 0);
+}
+
+#[test]
+fn a_failing_kernel_is_never_called_done() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    program.sync().unwrap();
+    program.take(Update::Change(change(1, vec![peer(2, 2, 1)], &[]))).unwrap();
+
+    wg0.refuse(key(2), Error::NoBuffers);
+    let error = program.sync().unwrap_err();
+    assert!(matches!(error, SyncError::Peers(_)), "{error}");
+    assert_eq!((program.verified(), program.is_behind()), (Some(1), true));
+
+    wg0.accept(&key(2));
+    assert_eq!(program.sync().unwrap(), Some(2));
+    assert!(wg0.peer(&key(2)).is_some());
+}
+
+#[test]
+fn a_kernel_that_cannot_be_read_is_never_called_done() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    wg0.fail_next(Error::Busy);
+    assert!(matches!(program.sync(), Err(SyncError::Interface(Error::Busy))));
+    assert_eq!(program.verified(), None);
+    assert_eq!(program.sync().unwrap(), Some(1));
+}
+
+#[test]
+fn a_check_removes_strangers_heals_peers_and_counts_both_once() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
+    program.sync().unwrap();
+    wg0.apply(&[
+        PeerUpdate::Put(PeerConfig::new(key(9))),
+        PeerUpdate::lock(key(1)),
+        PeerUpdate::Remove(key(2)),
+    ])
+    .unwrap();
+
+    let check = program.check(now()).unwrap();
+
+    assert_eq!(check.drift, Drift { strangers_removed: 1, peers_healed: 2 });
+    assert!(wg0.peer(&key(9)).is_none());
+    assert_eq!(wg0.peer_for("10.1.0.1".parse().unwrap()), Some(key(1)));
+    assert!(wg0.peer(&key(2)).is_some());
+    assert_eq!(program.check(now()).unwrap().drift, Drift::default());
+}
+
+#[test]
+fn drift_that_a_login_comes_across_is_healed_with_it() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    program.sync().unwrap();
+    wg0.apply(&[PeerUpdate::Put(PeerConfig::new(key(9))), PeerUpdate::lock(key(1))]).unwrap();
+
+    program.take(Update::Change(change(1, vec![peer(2, 2, 1)], &[]))).unwrap();
+    program.sync().unwrap();
+
+    assert!(wg0.peer(&key(9)).is_none());
+    let drift = program.check(now()).unwrap().drift;
+    assert_eq!(drift, Drift { strangers_removed: 1, peers_healed: 1 });
+}
+
+#[test]
+fn a_lower_revision_counts_only_at_the_start_of_a_stream() {
+    let (_, mut program) = scene();
+    program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
+    let lower = || snapshot(6, []);
+
+    let stale = program.take(Update::Snapshot { snapshot: lower(), fresh: false });
+    assert_eq!(stale, Err(DesiredError::Older { given: 6, have: 7 }));
+
+    program.take(fresh(lower())).unwrap();
+    assert_eq!(program.sync().unwrap(), Some(6));
+}
+
+#[test]
+fn who_stands_down_leaves_the_kernel_alone() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
+    program.sync().unwrap();
+    program.stand_down();
+    wg0.apply(&[PeerUpdate::Put(PeerConfig::new(key(9)))]).unwrap();
+
+    program.check(now()).unwrap();
+
+    assert!(wg0.peer(&key(9)).is_some() && wg0.peer(&key(1)).is_some());
+    assert_eq!(program.verified(), None);
+}
+
+#[test]
+fn who_is_dismissed_takes_out_the_peers_of_a_location_with_mfa_only() {
+    for (mfa_required, left) in [(true, 0), (false, 1)] {
+        let (wg0, mut program) = scene();
+        let mut state = snapshot(7, [peer(1, 1, 1)]);
+        state.interface.as_mut().unwrap().mfa_required = mfa_required;
+        program.take(fresh(state)).unwrap();
+        program.sync().unwrap();
+
+        program.dismiss();
+        program.sync().unwrap();
+
+        assert_eq!(wg0.interface().unwrap().peers.len(), left);
+    }
+}
+
+#[test]
+fn an_interface_with_another_key_or_port_is_set_right() {
+    let (wg0, mut program) = scene();
+    program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
+    program.sync().unwrap();
+    let foreign = InterfaceConfig {
+        private_key: Some(wg_types::PrivateKey::from_bytes([3; 32])),
+        listen_port: Some(1),
+        fwmark: None,
+    };
+    wg0.configure(&foreign).unwrap();
+
+    program.check(now()).unwrap();
+
+    let found = wg0.interface().unwrap();
+    assert_eq!(found.public_key.unwrap().as_bytes(), &crate::testing::own_key());
+    assert_eq!(found.listen_port, 51820);
+}
