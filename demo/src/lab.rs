@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::{env, fs};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 /// Set in the process that already stands inside.
 const INSIDE: &str = "WGMFA_LAB";
@@ -68,6 +68,40 @@ fn unshare() -> Result<Command> {
     bail!("no new namespaces here: {reason}")
 }
 
+/// Runs a test inside a lab of its own: the test's process starts itself again, inside, for this one
+/// test. `test` is the test's full name as its harness knows it.
+///
+/// # Errors
+///
+/// If there can be no lab, or the test failed; with what every service of the lab said.
+pub fn within(test: &str, body: impl FnOnce(&mut Lab) -> Result<()>) -> Result<()> {
+    if is_inside() {
+        let directory = tempfile::tempdir()?;
+        return Lab::new(directory.path())
+            .and_then(|mut lab| body(&mut lab))
+            .map_err(|error| anyhow!("{error:?}\n{}", logs(directory.path())));
+    }
+    let mut command = unshare()?;
+    command.arg(env::current_exe()?);
+    command.args([test, "--exact", "--nocapture", "--include-ignored"]);
+    let status = command.env(INSIDE, "1").status()?;
+    ensure!(status.success(), "the test failed inside its lab: {status}");
+    Ok(())
+}
+
+/// What the services in this directory have said, file by file.
+fn logs(directory: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            all.extend(["--- ", &path.display().to_string(), "\n", &text, "\n"]);
+        }
+    }
+    all
+}
+
 /// The lab: its directory, its namespaces, its processes. Everything ends with it.
 #[derive(Debug)]
 pub struct Lab {
@@ -76,6 +110,12 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// Where the services' logs and files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Builds the bridge. Call it once, inside.
     ///
     /// # Errors
@@ -263,4 +303,21 @@ pub fn text(output: &Output) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_reach_one_another_over_the_internet() -> Result<()> {
+        within("lab::tests::hosts_reach_one_another_over_the_internet", |lab| {
+            let (one, two) = (lab.host("one")?, lab.host("two")?);
+            assert!(one.ping(two.address())?);
+            assert!(one.ping("fd77::3")?);
+            assert!(two.ping(CORE)?);
+            assert!(!one.ping("10.77.0.99")?);
+            Ok(())
+        })
+    }
 }
