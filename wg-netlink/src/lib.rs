@@ -3,6 +3,7 @@
 pub mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod gate;
 pub mod interface;
 pub mod kernel;
 
