@@ -4,7 +4,7 @@
 //! `WGMFA_SECTION__KEY` in the environment stands before the file. Unknown keys are refused, with
 //! the line: a misspelt setting that is silently not set is worse than a server that does not start.
 
-mod load;
+pub(crate) mod load;
 mod show;
 
 use std::net::SocketAddr;

@@ -6,5 +6,7 @@ pub mod dir;
 pub mod link;
 pub mod log;
 pub mod pki;
+pub mod mail;
 pub mod rng;
 pub mod span;
+pub mod text;
