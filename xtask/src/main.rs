@@ -5,8 +5,11 @@
 
 #![expect(clippy::print_stderr, reason = "a command-line tool talks to the person who ran it")]
 
+mod arrows;
 mod cache;
 mod debian;
+mod deny;
+mod licence;
 mod process;
 mod vm;
 
@@ -18,6 +21,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.chore {
         Chore::Vm(args) => vm::run(args),
+        Chore::Arrows => arrows::run(),
+        Chore::Deny => deny::run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
@@ -36,4 +41,8 @@ struct Cli {
 enum Chore {
     /// Run a command on a kernel with WireGuard, in a virtual machine.
     Vm(vm::Args),
+    /// Check that dependencies point the way that ARCHITECTURE.md says.
+    Arrows,
+    /// Check licences, sources and banned crates by deny.toml.
+    Deny,
 }
