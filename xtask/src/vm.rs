@@ -6,10 +6,13 @@
 //! takes no time.
 
 mod archive;
+mod console;
 mod initramfs;
 mod kernel;
 mod libraries;
 mod qemu;
+mod uml;
+mod uml_build;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,19 +24,22 @@ use crate::process;
 
 /// Where `--file` puts files by default; first in the machine's `$PATH`, and its
 /// `$WGMFA_BIN_DIR`.
-const FILES: &str = "/files";
+const FILES: &str = "/run/files";
 
 /// What to run, and on what machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Copy a file into the machine, a program with its libraries. DST defaults to /files/NAME,
+    /// Use the machine in which waiting takes no time. Its first start on a host builds a kernel.
+    #[arg(long)]
+    pub(crate) time_travel: bool,
+    /// Copy a file into the machine, a program with its libraries. DST defaults to /run/files/NAME,
     /// which is in the machine's PATH.
     #[arg(long, value_name = "SRC[:DST]")]
     pub(crate) file: Vec<String>,
     /// Set an environment variable for COMMAND, or pass on one of this process.
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub(crate) env: Vec<String>,
-    /// Unpack here what COMMAND leaves in the machine's /out.
+    /// Unpack here what COMMAND leaves in the machine's /run/out.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Memory of the machine, in MiB.
@@ -43,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 2)]
     pub(crate) smp: u8,
     /// Count instructions instead of time, on one processor: figures are the same on every run.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "time_travel")]
     pub(crate) icount: bool,
     /// End the machine after so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
@@ -68,7 +74,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     );
     let task = Task::from_args(args)?;
     let scratch = Scratch::make()?;
-    let code = qemu::boot(args, &task, scratch.path())?;
+    let code = if args.time_travel {
+        uml::boot(args, &task, scratch.path())?
+    } else {
+        qemu::boot(args, &task, scratch.path())?
+    };
     Ok(ExitCode::from(code))
 }
 

@@ -1,13 +1,13 @@
 #!/bin/busybox sh
 # The first process of the machine: brings it up, runs /vm/command, reports its exit code on the
 # console, and ends the machine.
-export PATH=/files:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root TERM=dumb LANG=C.UTF-8
+export PATH=/run/files:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root TERM=dumb LANG=C.UTF-8
 busybox mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm /dev/net
 mount -t devpts devpts /dev/pts
-for place in /dev/shm /run /tmp; do mount -t tmpfs tmpfs "$place"; done
+for place in /dev/shm /tmp; do mount -t tmpfs tmpfs "$place"; done
 chmod 1777 /tmp /dev/shm
 ln -sf /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin
@@ -29,7 +29,7 @@ code=$?
 stty -F /dev/ttyS1 raw
 
 if [ -e /dev/vda ]; then
-    tar -C /out -cf /dev/vda . || echo "wg-mfa-vm: cannot hand out /out"
+    tar -C /run/out -cf /dev/vda . || echo "wg-mfa-vm: cannot hand out /run/out"
     sync
 fi
 echo "wg-mfa-vm: exit $code"

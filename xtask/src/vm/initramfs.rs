@@ -91,7 +91,9 @@ fn write_base(
         archive.directory(&format!("/usr/{top}"))?;
         archive.symlink(top, &format!("usr/{top}"))?;
     }
-    for place in ["/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/out", "/var", super::FILES] {
+    for place in
+        ["/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/run/out", "/var", super::FILES]
+    {
         archive.directory(place)?;
     }
     archive.symlink("/var/run", "/run")?;

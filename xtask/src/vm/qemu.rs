@@ -7,10 +7,10 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::kernel::Kernel;
-use super::{Args, Task, initramfs};
+use super::{Args, Task, console, initramfs};
 use crate::process;
 
 /// The most that a run may hand out, in bytes; the file is sparse.
@@ -26,7 +26,7 @@ pub(super) fn boot(args: &Args, task: &Task, scratch: &Path) -> Result<u8> {
     let kernel = Kernel::obtain()?;
     let root = scratch.join("root.cpio");
     initramfs::write(&root, &kernel, task)?;
-    let console = scratch.join("console");
+    let line = scratch.join("console");
     let disk = scratch.join("out.tar");
 
     let mut command = process::bounded(&qemu, args.timeout);
@@ -40,7 +40,7 @@ pub(super) fn boot(args: &Args, task: &Task, scratch: &Path) -> Result<u8> {
     }
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&root);
     command.args(["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on"]);
-    command.args(["-serial", &format!("file:{}", console.display()), "-serial", "stdio"]);
+    command.args(["-serial", &format!("file:{}", line.display()), "-serial", "stdio"]);
     if args.out.is_some() {
         File::create(&disk)?.set_len(OUT_SIZE)?;
         command.args(["-drive", &format!("file={},format=raw,if=virtio", disk.display())]);
@@ -49,55 +49,17 @@ pub(super) fn boot(args: &Args, task: &Task, scratch: &Path) -> Result<u8> {
     command.stdin(Stdio::null()).stderr(File::create(&warnings)?);
     let status = command.status().context("cannot start QEMU")?;
 
-    let said = String::from_utf8_lossy(&fs::read(&console).unwrap_or_default()).into_owned();
+    let said = String::from_utf8_lossy(&fs::read(&line).unwrap_or_default()).into_owned();
     if args.console {
         eprintln!("{}", said.trim_end());
     }
-    if status.code() == Some(process::TIMED_OUT) {
-        bail!(
-            "the machine's time of {} s was up before the command ended (--timeout SECONDS){}",
-            args.timeout,
-            tail(&said)
-        );
-    }
-    let Some(code) = exit_code(&said) else {
+    let code = console::result(&said, status, args.timeout).with_context(|| {
         let warnings = fs::read_to_string(&warnings).unwrap_or_default();
-        bail!("the machine ended ({status}) without a result{}\n{}", tail(&said), warnings.trim());
-    };
+        format!("QEMU said: {}", warnings.trim())
+    })?;
     if let Some(out) = &args.out {
         fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         process::output(Command::new("tar").arg("-xf").arg(&disk).arg("-C").arg(out))?;
     }
     Ok(code)
-}
-
-/// The code that `init.sh` reported.
-fn exit_code(console: &str) -> Option<u8> {
-    let line =
-        console.lines().rev().find_map(|line| line.trim().strip_prefix("wg-mfa-vm: exit "))?;
-    line.parse().ok()
-}
-
-/// The console's last lines, for an error's text.
-fn tail(console: &str) -> String {
-    let lines: Vec<&str> = console.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default();
-    if last.is_empty() {
-        String::new()
-    } else {
-        format!("; its console ended with\n{}", last.join("\n"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::exit_code;
-
-    #[test]
-    fn the_exit_code_is_the_one_that_was_reported_last() {
-        let console = "wg-mfa-vm: up after 2.1 s\r\nwg-mfa-vm: exit 7\r\n";
-
-        assert_eq!(exit_code(console), Some(7));
-        assert_eq!(exit_code("Kernel panic - not syncing"), None);
-    }
 }

@@ -1,0 +1,96 @@
+//! User-Mode Linux with time travel: real WireGuard and nftables in one process of the host, at
+//! native speed, on the host's root read-only. When everything in it waits, its clock jumps to the
+//! next timer, so that an hour of silence passes in a moment, the same on every run.
+
+use std::env;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Args, FILES, Task, console, uml_build};
+use crate::process;
+
+const INIT: &str = include_str!("uml-init.sh");
+
+/// Boots the machine, runs the task, and returns its exit code.
+///
+/// # Errors
+///
+/// When the machine cannot be made, does not report an exit code, or its time is up.
+pub(super) fn boot(args: &Args, task: &Task, scratch: &Path) -> Result<u8> {
+    let linux = uml_build::obtain()?;
+    let init = scratch.join("init.sh");
+    fs::write(&init, INIT)?;
+    executable(&init)?;
+    fs::write(scratch.join("command"), task.script())?;
+    executable(&scratch.join("command"))?;
+    copy_files(task, &scratch.join("files"))?;
+    let out = scratch.join("out");
+    fs::create_dir_all(&out)?;
+    let here = env::current_dir()?;
+
+    let mut command = process::bounded(&linux, args.timeout);
+    command
+        .arg(format!("mem={}M", args.memory))
+        .args(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"])
+        .args(["time-travel=inf-cpu", "panic=-1", "random.trust_cpu=on"])
+        .args(["stderr=1", "con=null", "ssl=null", "ssl0=null,fd:1"])
+        .arg(format!("init={}", init.display()))
+        .arg(format!("SCRATCH={}", scratch.display()))
+        .arg(format!("HERE={}", here.display()))
+        .arg(format!("KEEP={}", hidden(&here)))
+        .stdin(Stdio::null())
+        .stderr(File::create(scratch.join("kernel"))?);
+    let status = command.status().context("cannot start User-Mode Linux")?;
+
+    let mut said = read(&scratch.join("kernel"));
+    said.push_str(&read(&scratch.join("console")));
+    if args.console {
+        eprintln!("{}", said.trim_end());
+    }
+    let code = console::result(&said, status, args.timeout)?;
+    if let Some(to) = &args.out {
+        fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+        process::output(Command::new("cp").arg("-r").arg(out.join(".")).arg(to))?;
+    }
+    Ok(code)
+}
+
+/// Puts the task's files where the machine finds them as [`FILES`].
+fn copy_files(task: &Task, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    for (source, place) in &task.files {
+        let Some(name) = place.strip_prefix(FILES) else {
+            bail!("this machine's root is the host's, read-only: {place} must be below {FILES}");
+        };
+        let to = dir.join(name.trim_start_matches('/'));
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        process::output(Command::new("cp").args(["-r", "--reflink=auto"]).arg(source).arg(&to))?;
+    }
+    Ok(())
+}
+
+/// Which directories the machine's own `/tmp` and `/run` would hide and the command may need.
+fn hidden(here: &Path) -> String {
+    let target = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.to_owned()));
+    let places: Vec<PathBuf> = [Some(here.to_owned()), target]
+        .into_iter()
+        .flatten()
+        .filter(|place| ["/tmp", "/run"].iter().any(|top| place.starts_with(top)))
+        .collect();
+    places.iter().map(|place| place.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn executable(path: &Path) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make {} executable", path.display()))
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
