@@ -4,7 +4,10 @@
 //! know this much of it and no more: a [`Registry`] to wake and to wait on, and [`StatsReport`]s
 //! that come out of a bounded channel.
 
+pub mod feed;
+pub mod pace;
 pub mod registry;
+pub mod reports;
 pub mod stats;
 
 pub use registry::{Applied, Registry};
