@@ -303,3 +303,6 @@ fn push(times: &mut Vec<Timestamp>, window: Duration, now: Timestamp) {
     times.retain(|at| now.since(*at) < window);
     times.push(now);
 }
+
+#[cfg(test)]
+mod tests;

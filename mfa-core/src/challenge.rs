@@ -6,14 +6,15 @@
 //! gave and refuses it if its try is not in the challenge that was read, so a rolled-back count buys
 //! no guess.
 
+mod answer;
+mod standing;
+
+pub use answer::{Answer, Evidence, Proof, Question, TotpEvidence};
+pub use standing::{Access, NotAdmitted, Standing, Subject};
+
 use crate::budget::{Charge, GuessBudget, GuessKey, GuessRefused, Lane};
-use crate::factor::email_code::EmailCode;
-use crate::factor::recovery::RecoveryCode;
-use crate::factor::totp::{TotpCode, TotpRefused, TotpSecret, TotpStep};
-use crate::factor::{CodeDigest, CodeKey, MalformedCode};
-use crate::id::{DeviceId, LocationId, UserId};
-use crate::method::{Method, MethodSet};
-use crate::policy::{LocationPolicy, MethodRefused};
+use crate::factor::totp::TotpRefused;
+use crate::method::Method;
 use crate::time::Timestamp;
 use crate::token::TokenDigest;
 
@@ -22,96 +23,6 @@ pub const MAX_TRIES: u8 = 5;
 
 /// Challenges that one device may have open in one lane; another start expires the oldest.
 pub const MAX_OPEN: usize = 3;
-
-/// Who wants in, with what, and where to.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Subject {
-    /// The person.
-    pub user: UserId,
-    /// The person's device.
-    pub device: DeviceId,
-    /// Where to.
-    pub location: LocationId,
-}
-
-/// What is asked.
-#[derive(Clone, Copy, Debug)]
-pub enum Question {
-    /// The code that the authenticator app shows, or a recovery code.
-    Totp,
-    /// The code whose digest this is and that was mailed to the user.
-    Email(CodeDigest),
-}
-
-impl Question {
-    /// Returns the method that is asked for.
-    #[must_use]
-    pub const fn method(&self) -> Method {
-        match self {
-            Self::Totp => Method::Totp,
-            Self::Email(_) => Method::Email,
-        }
-    }
-}
-
-/// Whether the subject may use the location at all, as the store says at this moment.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Access {
-    /// It may.
-    Granted,
-    /// The user is disabled or gone.
-    UserDisabled,
-    /// The device is disabled, gone, or of another user.
-    DeviceRemoved,
-    /// The location is gone, or none of the user's groups may use it.
-    NotPermitted,
-}
-
-/// What the store says of a subject at this moment: read for [`Challenge::start`], and read again for
-/// [`Challenge::verify`].
-#[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
-    /// Whether the subject may use the location.
-    pub access: Access,
-    /// What the location asks.
-    pub policy: &'a LocationPolicy,
-    /// The methods that the account has enabled and the installation offers: without SMTP there is
-    /// no e-mail.
-    pub enabled: MethodSet,
-}
-
-impl Standing<'_> {
-    /// Decides whether `method` may be used now.
-    ///
-    /// # Errors
-    ///
-    /// [`NotAdmitted`], access before method.
-    pub fn admit(&self, method: Method) -> Result<(), NotAdmitted> {
-        match self.access {
-            Access::Granted => Ok(self.policy.admit(method, self.enabled)?),
-            Access::UserDisabled => Err(NotAdmitted::UserDisabled),
-            Access::DeviceRemoved => Err(NotAdmitted::DeviceRemoved),
-            Access::NotPermitted => Err(NotAdmitted::NotPermitted),
-        }
-    }
-}
-
-/// Why a subject may not prove anything here.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NotAdmitted {
-    /// The user is disabled or gone.
-    #[error("this account is disabled; ask an administrator")]
-    UserDisabled,
-    /// The device is disabled, gone, or of another user.
-    #[error("this device is not registered any more; enroll it again")]
-    DeviceRemoved,
-    /// The location is gone, or not for this user.
-    #[error("this account may not use this location; ask an administrator")]
-    NotPermitted,
-    /// The method may not be used.
-    #[error(transparent)]
-    Method(#[from] MethodRefused),
-}
 
 /// One request to prove a factor.
 ///
@@ -426,65 +337,6 @@ impl Attempt {
         let Self { token, number, charge } = self;
         (token == challenge.token && number <= challenge.tries).then_some(charge)
     }
-}
-
-/// What a person gave as the answer.
-#[derive(Debug)]
-pub enum Answer {
-    /// The code of an authenticator app.
-    Totp(TotpCode),
-    /// A code sent by e-mail.
-    Email(EmailCode),
-    /// A recovery code, in place of the authenticator app.
-    Recovery(RecoveryCode),
-}
-
-impl Answer {
-    /// Reads the text given for a challenge of `method`.
-    ///
-    /// # Errors
-    ///
-    /// [`MalformedCode`]: such a text cannot be right, so no guess is counted for it.
-    pub fn parse(method: Method, text: &str) -> Result<Self, MalformedCode> {
-        match method {
-            Method::Email => EmailCode::parse(text).map(Self::Email),
-            Method::Totp => TotpCode::parse(text)
-                .map(Self::Totp)
-                .or_else(|_| RecoveryCode::parse(text).map(Self::Recovery))
-                .map_err(|_| MalformedCode::TotpOrRecovery),
-        }
-    }
-}
-
-/// What the answer is compared with, as the store says at this moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
-    /// The key of the installation's code digests.
-    pub key: &'a CodeKey,
-    /// The user's authenticator app; `None`: none is set up.
-    pub totp: Option<TotpEvidence<'a>>,
-    /// The digests of the user's recovery codes that were not used yet.
-    pub recovery: &'a [CodeDigest],
-}
-
-/// What is known of a user's authenticator app.
-#[derive(Clone, Copy, Debug)]
-pub struct TotpEvidence<'a> {
-    /// What the app and the server share.
-    pub secret: &'a TotpSecret,
-    /// The last step whose code was accepted, the one that confirmed the set-up included.
-    pub last_step: Option<TotpStep>,
-}
-
-/// What made the answer right, and must be marked as used by compare-and-set.
-#[derive(Clone, Copy, Debug)]
-pub enum Proof {
-    /// Set the user's last step to this one, where it is earlier or none.
-    TotpStep(TotpStep),
-    /// The challenge itself is used up; there is nothing else to mark.
-    EmailCode,
-    /// Mark the recovery code with this digest as used, where it is unused.
-    RecoveryCode(CodeDigest),
 }
 
 /// A proven second factor: what [`Session::authorize`](crate::connect::Session::authorize) takes.

@@ -103,3 +103,35 @@ fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
     let bytes: [u8; N] = text.as_bytes().try_into().ok()?;
     bytes.iter().all(u8::is_ascii_digit).then_some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, test case 1, shows the HMAC; the lengths before the parts are ours.
+    #[test]
+    fn the_digest_is_hmac_sha256() {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&[0x0b; 20]).unwrap();
+        mac.update(b"Hi There");
+        let expected = [0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53];
+        assert_eq!(mac.finalize().into_bytes()[..8], expected);
+
+        let mut mac = Hmac::<Sha256>::new_from_slice(&[9; 32]).unwrap();
+        mac.update(b"\0\0\0\0\0\0\0\x02Hi\0\0\0\0\0\0\0\x05There");
+        let expected: [u8; 32] = mac.finalize().into_bytes().into();
+        let digest = CodeKey::from_bytes([9; 32]).digest(&[b"Hi", b"There"]);
+        assert!(digest.same_as(&CodeDigest::from_bytes(expected)));
+    }
+
+    #[test]
+    fn the_same_bytes_in_other_parts_are_another_digest() {
+        let key = CodeKey::from_bytes([9; 32]);
+        assert!(!key.digest(&[b"ab", b"c"]).same_as(&key.digest(&[b"a", b"bc"])));
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_secret() {
+        let (key, digest) = (CodeKey::from_bytes([1; 32]), CodeDigest::from_bytes([2; 32]));
+        assert_eq!(format!("{key:?} {digest:?}"), "CodeKey(..) CodeDigest(..)");
+    }
+}

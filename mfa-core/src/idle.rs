@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 mod traffic;
 
 pub use traffic::Counters;
+use traffic::Window;
 
 /// What one gateway says of one session's peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,6 +97,22 @@ impl IdleTracker {
     /// counters are unknown, so each gateway's first report is only remembered.
     pub fn resume(&mut self, session: SessionId, policy: IdlePolicy, last_activity: Timestamp) {
         self.insert(session, policy, last_activity, None);
+    }
+
+    /// Adds to a [resumed](Self::resume) session what the store has of a gateway: `counters` as they
+    /// were reported at `at`. Its next report is judged from there, so a restart of core costs no
+    /// sign of life.
+    pub fn recall(
+        &mut self,
+        session: SessionId,
+        gateway: GatewayId,
+        counters: Counters,
+        at: Timestamp,
+    ) {
+        if let Some(followed) = self.sessions.get_mut(&session) {
+            followed.seen.retain(|seen| seen.gateway != gateway);
+            followed.seen.push(Seen { gateway, counters, at });
+        }
     }
 
     /// Judges a session by another policy from now on.
@@ -208,11 +225,14 @@ impl Followed {
         let active = match self.policy.mode() {
             IdleMode::Handshake => now.saturating_sub(report.handshake_age?),
             IdleMode::Transfer => {
-                let (counters, since) = before?;
-                let keepalive = self.policy.gateway_keepalive();
-                let window = now.since(since);
-                traffic::carries_data(counters, report.counters, window, keepalive)
-                    .then_some(now)?
+                let (before, since) = before?;
+                let window = Window {
+                    added: report.counters.since(before),
+                    length: now.since(since),
+                    handshake_age: report.handshake_age,
+                    gateway_keepalive: self.policy.gateway_keepalive(),
+                };
+                window.carries_data().then_some(now)?
             }
         };
         (active > self.last_activity).then_some(active)

@@ -182,3 +182,61 @@ impl FromStr for MethodSet {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("unknown method; the methods are: totp, email")]
 pub struct UnknownMethod;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_numbers_are_those_of_the_client_api() {
+        assert_eq!((Method::Totp.wire(), Method::Email.wire()), (0, 1));
+        for method in Method::ALL {
+            assert_eq!(Method::from_wire(method.wire()), Some(method));
+        }
+        for number in [-1, 2, 3, 4, i32::MIN, i32::MAX] {
+            assert_eq!(Method::from_wire(number), None);
+        }
+    }
+
+    #[test]
+    fn every_set_reads_back() {
+        let sets = [
+            (MethodSet::EMPTY, ""),
+            (Method::Totp.into(), "totp"),
+            (Method::Email.into(), "email"),
+            (MethodSet::ALL, "totp,email"),
+        ];
+        for (set, text) in sets {
+            assert_eq!(set.to_string(), text);
+            assert_eq!(text.parse(), Ok(set));
+        }
+        assert_eq!(" email , totp ".parse(), Ok(MethodSet::ALL));
+        for text in ["TOTP", "sms", "totp,", ",", "totp email"] {
+            assert_eq!(text.parse::<MethodSet>(), Err(UnknownMethod), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_contains_what_was_put_in_and_not_taken_out() {
+        let set = MethodSet::EMPTY.with(Method::Email);
+        assert!(set.contains(Method::Email) && !set.contains(Method::Totp));
+        assert!(MethodSet::ALL.without(Method::Email) == Method::Totp.into());
+        assert!(set.without(Method::Email).is_empty() && !set.is_empty());
+        assert_eq!(set.intersection(Method::Totp.into()), MethodSet::EMPTY);
+        assert!(set.iter().eq([Method::Email]));
+    }
+
+    #[test]
+    fn a_mailed_code_gets_more_time() {
+        assert_eq!(Method::Totp.challenge_ttl(), Duration::from_secs(120));
+        assert_eq!(Method::Email.challenge_ttl(), Duration::from_secs(600));
+    }
+
+    #[test]
+    fn a_method_reads_back() {
+        for method in Method::ALL {
+            assert_eq!(method.to_string().parse(), Ok(method));
+            assert!(!method.name().is_empty());
+        }
+    }
+}

@@ -84,3 +84,36 @@ impl fmt::Debug for TokenDigest {
         f.write_str("TokenDigest(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FIPS 180-4: the SHA-256 of 32 zero bytes.
+    #[test]
+    fn the_digest_is_sha256_of_the_bytes() {
+        let digest = Token::from_random([0; 32]).digest();
+        assert_eq!(
+            HEXLOWER.encode(digest.as_bytes()),
+            "66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925"
+        );
+    }
+
+    #[test]
+    fn one_token_has_one_spelling() {
+        let text = Token::from_random([0xab; 32]).expose_text();
+        assert_eq!(*text, "ab".repeat(32));
+        for text in
+            ["AB".repeat(32), "ab".repeat(31), "ab".repeat(33), "g".repeat(64), " ".repeat(64)]
+        {
+            assert!(Token::parse(&text).is_none(), "{text:?}");
+        }
+        assert!(Token::parse("").is_none());
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_secret() {
+        let token = Token::from_random([0xab; 32]);
+        assert_eq!(format!("{token:?} {:?}", token.digest()), "Token(..) TokenDigest(..)");
+    }
+}

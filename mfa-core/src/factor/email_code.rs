@@ -76,3 +76,73 @@ impl fmt::Debug for EmailCode {
         f.write_str("EmailCode(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_the_first_fair_draw_modulo_ten_to_the_eight() {
+        let draws = |draws: [u64; 4]| {
+            let mut random = [0; 32];
+            for (bytes, draw) in random.chunks_mut(8).zip(draws) {
+                bytes.copy_from_slice(&draw.to_be_bytes());
+            }
+            EmailCode::from_random(random).expose_text()
+        };
+        let unfair = u64::MAX - u64::MAX % CODES;
+
+        assert_eq!(*draws([7, 1, 1, 1]), "00000007");
+        assert_eq!(*draws([CODES + 12_345_678, 1, 1, 1]), "12345678");
+        assert_eq!(*draws([unfair - 1, 1, 1, 1]), "99999999");
+        assert_eq!(*draws([unfair, u64::MAX, 42, 1]), "00000042");
+        assert_eq!(*draws([unfair, unfair, unfair, unfair + 9]), "00000009");
+    }
+
+    #[test]
+    fn digits_are_spread_evenly() {
+        let mut counts = [[0_u32; 10]; 8];
+        for round in 0..20_000_u64 {
+            // A weak generator will do to see each digit in each place.
+            let random = round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&random.to_be_bytes());
+            let code = EmailCode::from_random(bytes);
+            for (place, digit) in code.0.iter().enumerate() {
+                counts[place][usize::from(digit - b'0')] += 1;
+            }
+        }
+        for count in counts.as_flattened() {
+            assert!((1_800..2_200).contains(count), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_exactly_eight_ascii_digits() {
+        assert_eq!(*EmailCode::parse("01234567").unwrap().expose_text(), "01234567");
+        for text in
+            ["", "1234567", "123456789", " 2345678", "1234567\n", "+1234567", "１２３４５６７８"]
+        {
+            assert_eq!(EmailCode::parse(text).err(), Some(MalformedCode::Email), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_bound_to_its_key_and_its_challenge() {
+        let code = EmailCode::parse("12345678").unwrap();
+        let (one, two) = (TokenDigest::from_bytes([1; 32]), TokenDigest::from_bytes([2; 32]));
+        let (key, other) = (CodeKey::from_bytes([1; 32]), CodeKey::from_bytes([2; 32]));
+        let digest = code.digest(&key, &one);
+
+        assert!(code.digest(&key, &one).same_as(&digest));
+        assert!(!code.digest(&key, &two).same_as(&digest));
+        assert!(!code.digest(&other, &one).same_as(&digest));
+        assert!(!EmailCode::parse("12345679").unwrap().digest(&key, &one).same_as(&digest));
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_secret() {
+        let code = EmailCode::parse("12345678").unwrap();
+        assert_eq!(format!("{code:?}"), "EmailCode(..)");
+    }
+}

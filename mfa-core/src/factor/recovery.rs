@@ -79,3 +79,78 @@ impl fmt::Debug for RecoveryCode {
         f.write_str("RecoveryCode(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_sheet_has_ten_different_codes() {
+        let mut random = [0; 100];
+        for (byte, value) in random.iter_mut().zip(0..) {
+            *byte = value;
+        }
+        let sheet = RecoveryCode::sheet(&random);
+        let texts: std::collections::BTreeSet<String> =
+            sheet.iter().map(|code| code.expose_text().to_string()).collect();
+        assert_eq!(texts.len(), CODES_PER_SHEET);
+        assert_eq!(sheet[9].0, [90, 91, 92, 93, 94, 95, 96, 97, 98, 99]);
+    }
+
+    #[test]
+    fn a_person_may_copy_it_in_any_case_with_any_dashes() {
+        let code = RecoveryCode([0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x11, 0x22]);
+        assert_eq!(*code.expose_text(), "ci2f-m6e2-xtpp-aejc");
+        for text in [
+            "ci2f-m6e2-xtpp-aejc",
+            "CI2FM6E2XTPPAEJC",
+            " ci2f m6e2 XTPP aejc ",
+            "-ci2fm6e2xtppaejc-",
+        ] {
+            assert_eq!(RecoveryCode::parse(text).unwrap().0, code.0, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn anything_but_sixteen_letters_of_base32_is_refused() {
+        for text in [
+            "",
+            "-",
+            "ci2f-m6e2-xtpp-aej",
+            "ci2f-m6e2-xtpp-aejcc",
+            "ci2f-m6e2-xtpp-aej1",
+            "ci2f-m6e2-xtpp-aej\n",
+            "ci2f-m6e2-xtpp-aejé",
+            "ci2f_m6e2_xtpp_aejc",
+            "ci2fm6e2========",
+        ] {
+            assert_eq!(RecoveryCode::parse(text).err(), Some(MalformedCode::Recovery), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_bound_to_its_key_and_its_owner() {
+        let code = RecoveryCode([7; 10]);
+        let (key, other) = (CodeKey::from_bytes([1; 32]), CodeKey::from_bytes([2; 32]));
+        let digest = code.digest(&key, UserId::new(1));
+
+        assert!(code.digest(&key, UserId::new(1)).same_as(&digest));
+        assert!(!code.digest(&key, UserId::new(2)).same_as(&digest));
+        assert!(!code.digest(&other, UserId::new(1)).same_as(&digest));
+        assert!(!RecoveryCode([8; 10]).digest(&key, UserId::new(1)).same_as(&digest));
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_secret() {
+        assert_eq!(format!("{:?}", RecoveryCode([7; 10])), "RecoveryCode(..)");
+    }
+
+    proptest! {
+        #[test]
+        fn every_code_reads_back(bytes: [u8; 10]) {
+            prop_assert_eq!(RecoveryCode::parse(&RecoveryCode(bytes).expose_text()).unwrap().0, bytes);
+        }
+    }
+}

@@ -114,7 +114,8 @@ impl TotpSecret {
             let step = TotpStep(step);
             let same: bool = code_of(&generator, step).ct_eq(&code.0).into();
             if same && last.is_none_or(|last| step > last) {
-                accepted = accepted.or(Some(step));
+                // Should two steps have one code, the later is taken and both are used up.
+                accepted = Some(step);
             } else if same {
                 replayed = true;
             }
@@ -202,4 +203,193 @@ pub enum TotpRefused {
     /// Right, and used before.
     #[error("this code was used before; wait until the authenticator app shows the next one")]
     Replayed,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// RFC 6238, appendix B: the SHA-1 rows, of which six digits are the last six of eight.
+    #[test]
+    fn codes_are_those_of_rfc_6238() {
+        let rows = [
+            (59, "287082"),
+            (1_111_111_109, "081804"),
+            (1_111_111_111, "050471"),
+            (1_234_567_890, "005924"),
+            (2_000_000_000, "279037"),
+            (20_000_000_000, "353130"),
+        ];
+        for (secs, code) in rows {
+            assert_eq!(*secret().code_at(at(secs)).expose_text(), code);
+            let step = secret().verify(&parse(code), at(secs), None);
+            assert_eq!(step, Ok(TotpStep::new(secs / 30)), "{code}");
+        }
+    }
+
+    /// RFC 4226, appendix D: the counters 0 to 9.
+    #[test]
+    fn codes_are_those_of_rfc_4226() {
+        let codes = [
+            "755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583",
+            "399871", "520489",
+        ];
+        for (counter, code) in (0..).zip(codes) {
+            assert_eq!(*secret().code_at(at(counter * STEP_SECS)).expose_text(), code);
+        }
+    }
+
+    #[test]
+    fn only_the_step_of_now_and_its_neighbours_are_accepted() {
+        let now = at(1_000 * STEP_SECS);
+        for offset in -3_i64..=3 {
+            let step = 1_000_u64.checked_add_signed(offset).unwrap();
+            let code = secret().code_at(at(step * STEP_SECS));
+            let expected =
+                if offset.abs() <= 1 { Ok(TotpStep::new(step)) } else { Err(TotpRefused::Wrong) };
+            assert_eq!(secret().verify(&code, now, None), expected, "offset {offset}");
+        }
+    }
+
+    #[test]
+    fn a_step_changes_with_its_thirtieth_second() {
+        assert_eq!(TotpStep::at(Timestamp::from_unix_millis(29_999)), TotpStep::new(0));
+        assert_eq!(TotpStep::at(Timestamp::from_unix_millis(30_000)), TotpStep::new(1));
+    }
+
+    #[test]
+    fn a_code_is_good_once_and_so_is_every_earlier_one() {
+        let now = at(1_000 * STEP_SECS);
+        let (before, current, after) =
+            (code_of_step(999), code_of_step(1_000), code_of_step(1_001));
+
+        let last = secret().verify(&current, now, None).ok();
+
+        assert_eq!(secret().verify(&current, now, last), Err(TotpRefused::Replayed));
+        assert_eq!(secret().verify(&before, now, last), Err(TotpRefused::Replayed));
+        assert_eq!(secret().verify(&after, now, last), Ok(TotpStep::new(1_001)));
+    }
+
+    /// The steps 153,567 and 153,569 of the RFCs' secret have one code.
+    #[test]
+    fn a_code_that_two_steps_share_is_good_once_too() {
+        let (code, now) = (parse("468457"), at(153_568 * STEP_SECS));
+        let later = TotpStep::new(153_569);
+
+        assert_eq!(secret().verify(&code, now, None), Ok(later));
+        assert_eq!(secret().verify(&code, now, Some(TotpStep::new(153_567))), Ok(later));
+        assert_eq!(secret().verify(&code, now, Some(later)), Err(TotpRefused::Replayed));
+    }
+
+    #[test]
+    fn the_first_moments_of_1970_and_the_last_of_time_are_no_special_case() {
+        let (first, last) = (Timestamp::UNIX_EPOCH, Timestamp::from_unix_millis(u64::MAX));
+        for now in [first, last] {
+            assert!(secret().verify(&secret().code_at(now), now, None).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_code_is_exactly_six_ascii_digits() {
+        for text in ["000000", "012345", "999999"] {
+            assert_eq!(*parse(text).expose_text(), text);
+        }
+        for text in [
+            "",
+            "12345",
+            "1234567",
+            " 123456",
+            "123456 ",
+            "123456\n",
+            "+12345",
+            "-12345",
+            "12 456",
+            "12345a",
+            "0x1234",
+            "1e5000",
+            "１２３４５６",
+            "٠١٢٣٤٥",
+            "12345６",
+        ] {
+            assert_eq!(TotpCode::parse(text).err(), Some(MalformedCode::Totp), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_uri_is_what_apps_read() {
+        let uri = secret().expose_uri("Acme VPN", "bob@example.com");
+        assert!(uri.starts_with("otpauth://totp/"), "{}", *uri);
+        let again = Totp::from_url(uri.as_str()).unwrap();
+        assert_eq!(again.issuer(), Some("Acme VPN"));
+        assert_eq!(again.account_name(), "bob@example.com");
+        assert_eq!((again.digits(), again.step()), (6, 30));
+        assert_eq!(again.secret().as_bytes(), secret().expose_secret());
+    }
+
+    #[test]
+    fn names_that_would_break_the_uri_are_mended() {
+        for (issuer, account) in [("", ""), (":", ":"), ("a:b", "c:d/é?&#"), (" ", "x")] {
+            let uri = secret().expose_uri(issuer, account);
+            let again = Totp::from_url(uri.as_str()).unwrap();
+            assert_eq!(
+                again.secret().as_bytes(),
+                secret().expose_secret(),
+                "{issuer:?} {account:?}"
+            );
+        }
+        let uri = secret().expose_uri("a:b", "");
+        let again = Totp::from_url(uri.as_str()).unwrap();
+        assert_eq!((again.issuer(), again.account_name()), (Some("a b"), "account"));
+    }
+
+    #[test]
+    fn base32_reads_back() {
+        let text = secret().expose_base32();
+        assert_eq!(*text, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
+        let again = TotpSecret::from_base32(&text).unwrap();
+        assert_eq!(again.expose_secret(), secret().expose_secret());
+        for text in ["", "GEZDGNBV", "gezdgnbvgy3tqojqgezdgnbvgy3tqojq", "!"] {
+            assert!(TotpSecret::from_base32(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_secret() {
+        let text = format!("{:?} {:?}", secret(), parse("123456"));
+        assert_eq!(text, "TotpSecret(..) TotpCode(..)");
+    }
+
+    proptest! {
+        /// Whatever is sent in whatever order, the accepted steps only grow.
+        #[test]
+        fn accepted_steps_only_grow(tries in prop::collection::vec((0_u64..6, 0_u64..6), 1..40)) {
+            let mut last = None;
+            for (now, step) in tries {
+                let (now, code) = (at((100 + now) * STEP_SECS), code_of_step(100 + step));
+                if let Ok(accepted) = secret().verify(&code, now, last) {
+                    prop_assert!(last.is_none_or(|last| accepted > last));
+                    prop_assert!(accepted.get().abs_diff(TotpStep::at(now).get()) <= 1);
+                    last = Some(accepted);
+                }
+            }
+        }
+    }
+
+    fn secret() -> TotpSecret {
+        TotpSecret::from_bytes(*b"12345678901234567890")
+    }
+
+    fn parse(text: &str) -> TotpCode {
+        TotpCode::parse(text).unwrap()
+    }
+
+    fn code_of_step(step: u64) -> TotpCode {
+        secret().code_at(at(step * STEP_SECS))
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_unix_millis(secs * 1000)
+    }
 }
