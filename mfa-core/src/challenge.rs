@@ -208,7 +208,8 @@ impl Challenge {
         }
     }
 
-    /// Counts a try against the challenge and the user's `budget`, before its code is looked at.
+    /// Counts a try with `answer` against the challenge and the user's `budget`, without looking at
+    /// the answer.
     ///
     /// Store both, whatever the result, and commit; then read again and
     /// [`verify`](Self::verify).
@@ -219,6 +220,7 @@ impl Challenge {
     /// [expired](ChallengeState::Expired).
     pub fn count_try(
         &mut self,
+        answer: Answer,
         budget: &mut GuessBudget,
         now: Timestamp,
     ) -> Result<Attempt, TryRefused> {
@@ -232,13 +234,13 @@ impl Challenge {
         }
         let charge = budget.charge(now)?;
         self.tries = self.tries.saturating_add(1);
-        Ok(Attempt { token: self.token, number: self.tries, charge })
+        Ok(Attempt { token: self.token, number: self.tries, answer, charge })
     }
 
-    /// Looks at a code: the one door to [`Verified`].
+    /// Looks at a counted answer: the one door to [`Verified`].
     ///
     /// `subject` is who the request says it is, `standing` and `evidence` are read in this very
-    /// transaction. On success the caller stores the challenge, marks the [`Proof`] as used by
+    /// transaction; a transaction that the database asks to repeat looks at the same answer again. On success the caller stores the challenge, marks the [`Proof`] as used by
     /// compare-and-set and gives the [charge](Verified::charge) back, all in that transaction; if
     /// one of these finds its row changed, it rolls back and there is no session.
     ///
@@ -247,23 +249,24 @@ impl Challenge {
     /// [`Refused`]; store the challenge then too, since its state may have changed.
     pub fn verify(
         &mut self,
-        attempt: Attempt,
+        attempt: &Attempt,
         subject: &Subject,
-        answer: &Answer,
         evidence: &Evidence<'_>,
         standing: &Standing<'_>,
         now: Timestamp,
     ) -> Result<Verified, Refused> {
         self.check_open(now)?;
-        let charge = attempt.spend(self).ok_or(Refused::NotCounted)?;
+        if attempt.token != self.token || attempt.number > self.tries {
+            return Err(Refused::NotCounted);
+        }
         if *subject != self.subject {
             return Err(Refused::ForeignSubject);
         }
         standing.admit(self.method())?;
-        match self.look(answer, evidence, now) {
+        match self.look(&attempt.answer, evidence, now) {
             Ok(proof) => {
                 self.state = ChallengeState::Verified;
-                let method = self.method();
+                let (method, charge) = (self.method(), attempt.charge);
                 Ok(Verified { subject: *subject, method, proof, at: now, charge })
             }
             Err(why) => {
@@ -322,21 +325,14 @@ impl Challenge {
     }
 }
 
-/// The receipt for a counted try: [`Challenge::verify`] takes it, and
-/// [`count_try`](Challenge::count_try) alone makes it.
+/// An answer whose try is counted: [`Challenge::verify`] looks at no other, and
+/// [`count_try`](Challenge::count_try) alone makes one.
 #[derive(Debug)]
 pub struct Attempt {
     token: TokenDigest,
     number: u8,
+    answer: Answer,
     charge: Charge,
-}
-
-impl Attempt {
-    /// Uses the receipt up; `None` if its try is not counted in `challenge`.
-    fn spend(self, challenge: &Challenge) -> Option<Charge> {
-        let Self { token, number, charge } = self;
-        (token == challenge.token && number <= challenge.tries).then_some(charge)
-    }
 }
 
 /// A proven second factor: what [`Session::authorize`](crate::connect::Session::authorize) takes.
