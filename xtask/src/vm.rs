@@ -26,6 +26,9 @@ use crate::process;
 /// `$WGMFA_BIN_DIR`.
 const FILES: &str = "/run/files";
 
+/// A machine that boots at all has booted by then, in seconds.
+pub(crate) const BOOT_SECONDS: &str = "60";
+
 /// What to run, and on what machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

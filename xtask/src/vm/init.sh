@@ -1,8 +1,8 @@
-#!/bin/busybox sh
+#!/bin/sh
 # The first process of the machine: brings it up, runs /vm/command, reports its exit code on the
 # console, and ends the machine.
-export PATH=/run/files:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root TERM=dumb LANG=C.UTF-8
-busybox mount -t proc proc /proc
+export PATH=/run/files:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root TERM=dumb NO_COLOR=1 WG_COLOR_MODE=never LANG=C.UTF-8
+mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm /dev/net

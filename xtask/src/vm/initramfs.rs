@@ -16,13 +16,18 @@ use super::{Task, libraries};
 use crate::cache::{self, Fingerprint};
 use crate::process;
 
-/// Programs that every machine has, beside busybox: name and Debian package.
-const TOOLS: [(&str, &str); 5] = [
+/// Programs that every machine has, beside busybox: name and Debian package. The shell is among
+/// them because busybox's own prefers its applets to these.
+const TOOLS: [(&str, &str); 9] = [
+    ("sh", "dash"),
     ("wg", "wireguard-tools"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
 ];
 
 /// Programs that a machine has if the host has them.

@@ -3,7 +3,7 @@
 # a directory of the host where the machine may write, and $KEEP names directories of the host
 # that the memory file systems on /tmp and /run would hide.
 export PATH=/run/files:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export HOME=/tmp TERM=dumb LANG=C.UTF-8
+export HOME=/tmp TERM=dumb NO_COLOR=1 WG_COLOR_MODE=never LANG=C.UTF-8
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
@@ -38,7 +38,5 @@ code=$?
 stty -F /dev/ttyS0 raw
 echo "wg-mfa-vm: exit $code"
 sync
-# The first process must not end by itself, and no init of the host's is there to be asked.
-echo o >/proc/sysrq-trigger
-sleep 1
-reboot -f
+# There may be no init system on the host, but there is a busybox.
+busybox poweroff -f

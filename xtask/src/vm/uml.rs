@@ -21,6 +21,7 @@ const INIT: &str = include_str!("uml-init.sh");
 ///
 /// When the machine cannot be made, does not report an exit code, or its time is up.
 pub(super) fn boot(args: &Args, task: &Task, scratch: &Path) -> Result<u8> {
+    process::need("busybox", "busybox-static")?;
     let linux = uml_build::obtain()?;
     let init = scratch.join("init.sh");
     fs::write(&init, INIT)?;
@@ -36,7 +37,7 @@ pub(super) fn boot(args: &Args, task: &Task, scratch: &Path) -> Result<u8> {
     command
         .arg(format!("mem={}M", args.memory))
         .args(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"])
-        .args(["time-travel=inf-cpu", "panic=-1", "random.trust_cpu=on"])
+        .args(["time-travel=inf-cpu", "random.trust_cpu=on"])
         .args(["stderr=1", "con=null", "ssl=null", "ssl0=null,fd:1"])
         .arg(format!("init={}", init.display()))
         .arg(format!("SCRATCH={}", scratch.display()))
