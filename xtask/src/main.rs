@@ -7,10 +7,14 @@
 
 mod arrows;
 mod cache;
+mod clock;
 mod debian;
+mod demo;
 mod deny;
 mod licence;
 mod process;
+mod setup;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -21,8 +25,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.chore {
         Chore::Vm(args) => vm::run(args),
+        Chore::Demo(args) => demo::run(args),
+        Chore::Test(args) => test::run(args),
+        Chore::Group(args) => test::run_group(args),
         Chore::Arrows => arrows::run(),
         Chore::Deny => deny::run(),
+        Chore::Setup(args) => setup::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
@@ -39,10 +47,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
+    /// Build and run the demonstration.
+    Demo(demo::Args),
+    /// Run all that must hold, in stages.
+    Test(test::Args),
+    /// Run one group of test programs: what a stage of `test` does.
+    #[command(hide = true)]
+    Group(test::GroupArgs),
     /// Run a command on a kernel with WireGuard, in a virtual machine.
     Vm(vm::Args),
     /// Check that dependencies point the way that ARCHITECTURE.md says.
     Arrows,
     /// Check licences, sources and banned crates by deny.toml.
     Deny,
+    /// Install the Debian packages that demo and test use.
+    Setup(setup::Args),
 }

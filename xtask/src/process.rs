@@ -24,6 +24,19 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("`{}` wrote something that is not UTF-8", show(command)))
 }
 
+/// Runs a command whose output goes where ours goes.
+///
+/// # Errors
+///
+/// When it cannot be started, or ends with anything but 0.
+pub(crate) fn check(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start `{}`", show(command)))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", show(command));
+    }
+    Ok(())
+}
+
 /// Where a program is: `$PATH`, then the directories that only root has in it.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

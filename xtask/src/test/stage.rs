@@ -1,0 +1,125 @@
+//! The stages of `cargo xtask test`.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use super::{Outcome, Tally};
+use crate::clock;
+
+/// One stage: commands that run one after the other until one fails.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    commands: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// cargo with these arguments.
+    Cargo(&'static [&'static str]),
+    /// This program with these arguments.
+    Chore(&'static [&'static str]),
+    /// A group of test programs; the arguments of `cargo xtask test -- …` go to them.
+    Group(&'static str),
+}
+
+use Step::{Cargo, Chore, Group};
+
+/// All stages, in the order in which they run: what fails soonest comes first.
+pub(super) fn all() -> Vec<Stage> {
+    let stage = |name, what, commands| Stage { name, what, commands };
+    vec![
+        stage("setup", "programs that the other stages use", vec![Chore(&["setup"])]),
+        stage("format", "the sources are formatted", vec![Cargo(&["fmt", "--all", "--check"])]),
+        stage("arrows", "dependencies point one way", vec![Chore(&["arrows"])]),
+        stage("deny", "licences, sources, banned crates", vec![Chore(&["deny"])]),
+        stage(
+            "lints",
+            "clippy finds nothing",
+            vec![Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])],
+        ),
+        stage("build", "everything, with its tests", vec![Cargo(&BUILD)]),
+        stage("unit", "tests that need nothing but the machine", vec![Group("unit")]),
+        stage("databases", "the store on SQLite and on PostgreSQL", vec![Group("databases")]),
+        stage("userspace", "journeys over userspace WireGuard", vec![Group("userspace")]),
+        stage("kernel", "journeys over a real kernel's WireGuard", vec![Group("kernel")]),
+        stage("time-travel", "the same, over hours that pass at once", vec![Group("time-travel")]),
+        stage(
+            "docs",
+            "the documentation builds, its examples run",
+            vec![
+                Cargo(&["doc", "--no-deps", "--workspace"]),
+                Cargo(&["test", "--doc", "--workspace"]),
+            ],
+        ),
+        stage("demo", "the demonstration ends well", vec![Chore(&["demo", "--once"])]),
+    ]
+}
+
+/// Builds the programs, their tests, benches and examples at once, so that all of them are built
+/// with the same features.
+pub(super) const BUILD: [&str; 3] = ["build", "--workspace", "--all-targets"];
+
+impl Stage {
+    /// Runs the stage with its output in `log`.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be written or a program cannot be started.
+    pub(super) fn run(&self, log: &Path, arguments: &[String]) -> Result<Outcome> {
+        let mut file =
+            File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let start = clock::Stopwatch::start();
+        let mut passed = true;
+        for step in &self.commands {
+            let mut command = step.command(arguments)?;
+            writeln!(file, "$ {}", describe(&command))?;
+            let status = command
+                .stdin(Stdio::null())
+                .stdout(file.try_clone()?)
+                .stderr(file.try_clone()?)
+                .status()
+                .with_context(|| format!("cannot start `{}`", describe(&command)))?;
+            if !status.success() {
+                passed = false;
+                break;
+            }
+        }
+        let output = String::from_utf8_lossy(&fs::read(log)?).into_owned();
+        Ok(Outcome { passed, took: start.elapsed(), tally: Tally::read(&output) })
+    }
+}
+
+impl Step {
+    fn command(&self, arguments: &[String]) -> Result<Command> {
+        let command = match self {
+            Cargo(words) => {
+                let mut command = Command::new("cargo");
+                command.args(*words).env("RUSTDOCFLAGS", "-D warnings");
+                command
+            }
+            Chore(words) => {
+                let mut command = Command::new(env::current_exe()?);
+                command.args(*words);
+                command
+            }
+            Group(name) => {
+                let mut command = Command::new(env::current_exe()?);
+                command.args(["group", name, "--"]).args(arguments);
+                command
+            }
+        };
+        Ok(command)
+    }
+}
+
+fn describe(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
