@@ -1,1 +1,55 @@
 //! wg-mfa's state in SQLite or PostgreSQL.
+//!
+//! [`Store`] runs jobs: [`Store::read`] on a [`Snapshot`], [`Store::write`] in a [`Tx`]. The
+//! functions on both have one file for each noun. They store and read plain values and the state
+//! of `mfa-core`; they decide nothing that `mfa-core` decides, and they send nothing.
+//!
+//! What they do guarantee: a change and its entry in the audit log are in one transaction; a
+//! change that gateways must learn of raises its location's revision in that transaction; what
+//! may happen once happens once, by compare-and-set; secrets are sealed.
+
+mod address;
+mod audit;
+mod budget;
+mod challenge;
+mod change;
+mod connection;
+mod desired;
+mod device;
+mod enrollment;
+mod error;
+mod factor;
+mod gateway;
+mod group;
+mod job;
+mod location;
+mod meta;
+mod migrate;
+mod postgres;
+mod schema;
+mod seal;
+mod session;
+mod sqlite;
+mod store;
+mod token;
+mod tx;
+mod user;
+mod value;
+mod worker;
+
+pub use address::ADDRESS_REST;
+pub use audit::{AuditEntry, AuditVerdict};
+pub use change::{Changes, Touched};
+pub use desired::{DesiredPeer, DesiredSession};
+pub use device::{Device, NewDevice, Poll};
+pub use error::StoreError;
+pub use factor::{PendingEmail, Totp};
+pub use gateway::{Gateway, GatewayReport};
+pub use group::Group;
+pub use location::{Location, LocationSettings};
+pub use seal::MasterKey;
+pub use session::{Activity, Scope, SessionInfo};
+pub use store::Store;
+pub use token::{Spent, TokenPurpose};
+pub use tx::{Actor, By, Snapshot, Tx};
+pub use user::{User, UserDetails};

@@ -1,0 +1,256 @@
+//! Gateways: hosts that program WireGuard for one location.
+
+use diesel::prelude::*;
+use mfa_core::id::{GatewayId, LocationId};
+use mfa_core::time::Timestamp;
+use serde_json::json;
+
+use crate::schema::gateway;
+use crate::value::{from_millis, to_millis};
+use crate::{By, Snapshot, StoreError, Tx};
+
+/// A gateway.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Gateway {
+    /// Names the gateway.
+    pub id: GatewayId,
+    /// Which location it serves.
+    pub location: LocationId,
+    /// What the administrator calls it; unique.
+    pub name: String,
+    /// The serial number of the certificate in force; `None`: it has not enrolled.
+    pub cert_serial: Option<Vec<u8>>,
+    /// When it enrolled.
+    pub enrolled: Option<Timestamp>,
+    /// When it last said anything.
+    pub heard: Option<Timestamp>,
+    /// The revision that it last said it had applied; 0: none.
+    pub applied_revision: i64,
+    /// Its program's version, as it says.
+    pub version: String,
+    /// How WireGuard runs there, as it says.
+    pub backend: String,
+    /// Its host's name, as it says.
+    pub hostname: String,
+    /// When its certificate was revoked; `None`: it was not.
+    pub revoked: Option<Timestamp>,
+}
+
+/// What a gateway says of itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct GatewayReport {
+    /// Its program's version.
+    pub version: String,
+    /// How WireGuard runs there.
+    pub backend: String,
+    /// Its host's name.
+    pub hostname: String,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = gateway)]
+struct Row {
+    id: i64,
+    location_id: i64,
+    name: String,
+    cert_serial: Option<Vec<u8>>,
+    enrolled_at: Option<i64>,
+    heard_at: Option<i64>,
+    applied_revision: i64,
+    version: String,
+    backend: String,
+    hostname: String,
+    revoked_at: Option<i64>,
+}
+
+impl From<Row> for Gateway {
+    fn from(row: Row) -> Self {
+        Self {
+            id: GatewayId::new(row.id),
+            location: LocationId::new(row.location_id),
+            name: row.name,
+            cert_serial: row.cert_serial,
+            enrolled: row.enrolled_at.map(from_millis),
+            heard: row.heard_at.map(from_millis),
+            applied_revision: row.applied_revision,
+            version: row.version,
+            backend: row.backend,
+            hostname: row.hostname,
+            revoked: row.revoked_at.map(from_millis),
+        }
+    }
+}
+
+impl Snapshot<'_> {
+    /// Returns the gateway `id`.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn gateway(&mut self, id: GatewayId) -> Result<Option<Gateway>, StoreError> {
+        let row: Option<Row> =
+            gateway::table.find(id.get()).select(Row::as_select()).first(self.conn).optional()?;
+        Ok(row.map(Gateway::from))
+    }
+
+    /// Returns the gateway called `name`.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn gateway_by_name(&mut self, name: &str) -> Result<Option<Gateway>, StoreError> {
+        let row: Option<Row> = gateway::table
+            .filter(gateway::name.eq(name))
+            .select(Row::as_select())
+            .first(self.conn)
+            .optional()?;
+        Ok(row.map(Gateway::from))
+    }
+
+    /// Lists all gateways by name.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn gateways(&mut self) -> Result<Vec<Gateway>, StoreError> {
+        let rows: Vec<Row> =
+            gateway::table.order(gateway::name.asc()).select(Row::as_select()).load(self.conn)?;
+        Ok(rows.into_iter().map(Gateway::from).collect())
+    }
+}
+
+impl Tx<'_> {
+    /// Adds a gateway, which may then enroll.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] if the name is taken, [`StoreError::Missing`] without that location.
+    pub fn add_gateway(
+        &mut self,
+        by: By,
+        location: LocationId,
+        name: &str,
+    ) -> Result<GatewayId, StoreError> {
+        self.location(location)?.ok_or(StoreError::missing("location"))?;
+        let id: i64 = diesel::insert_into(gateway::table)
+            .values((
+                gateway::location_id.eq(location.get()),
+                gateway::name.eq(name),
+                gateway::applied_revision.eq(0),
+                gateway::version.eq(""),
+                gateway::backend.eq(""),
+                gateway::hostname.eq(""),
+                gateway::created_at.eq(to_millis(by.now)),
+            ))
+            .returning(gateway::id)
+            .get_result(self.conn)
+            .map_err(|error| StoreError::exists(error, "gateway"))?;
+        let detail = json!({ "name": name, "location": location.get() });
+        self.audit(by, "gateway.add", format_args!("gateway:{id}"), &detail)?;
+        Ok(GatewayId::new(id))
+    }
+
+    /// Notes the certificate that a gateway got: at enrollment, and at each renewal. An earlier
+    /// revocation is over, since it was for an earlier certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] without that gateway.
+    pub fn set_gateway_certificate(
+        &mut self,
+        by: By,
+        id: GatewayId,
+        serial: &[u8],
+    ) -> Result<(), StoreError> {
+        let changed = diesel::update(gateway::table.find(id.get()))
+            .set((
+                gateway::cert_serial.eq(serial),
+                gateway::enrolled_at.eq(to_millis(by.now)),
+                gateway::revoked_at.eq(None::<i64>),
+            ))
+            .execute(self.conn)?;
+        if changed == 0 {
+            return Err(StoreError::missing("gateway"));
+        }
+        let detail = json!({ "serial": hex(serial) });
+        self.audit(by, "gateway.certificate", format_args!("gateway:{id}"), &detail)
+    }
+
+    /// Notes that a gateway has linked, and what it says of itself.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn note_gateway_link(
+        &mut self,
+        by: By,
+        id: GatewayId,
+        report: &GatewayReport,
+    ) -> Result<(), StoreError> {
+        diesel::update(gateway::table.find(id.get()))
+            .set((
+                gateway::heard_at.eq(to_millis(by.now)),
+                gateway::version.eq(&report.version),
+                gateway::backend.eq(&report.backend),
+                gateway::hostname.eq(&report.hostname),
+            ))
+            .execute(self.conn)?;
+        let detail = json!({ "version": report.version, "backend": report.backend });
+        self.audit(by, "gateway.link", format_args!("gateway:{id}"), &detail)
+    }
+
+    /// Notes that a gateway is alive and what it has applied. Not audited: nothing changes by it.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn note_gateway(
+        &mut self,
+        id: GatewayId,
+        applied_revision: i64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        diesel::update(gateway::table.find(id.get()))
+            .set((
+                gateway::heard_at.eq(to_millis(now)),
+                gateway::applied_revision.eq(applied_revision),
+            ))
+            .execute(self.conn)?;
+        Ok(())
+    }
+
+    /// Revokes a gateway's certificate. Returns whether it was in force.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn revoke_gateway(&mut self, by: By, id: GatewayId) -> Result<bool, StoreError> {
+        let in_force = gateway::table.find(id.get()).filter(gateway::revoked_at.is_null());
+        let changed = diesel::update(in_force)
+            .set(gateway::revoked_at.eq(to_millis(by.now)))
+            .execute(self.conn)?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        self.audit(by, "gateway.revoke", format_args!("gateway:{id}"), &json!({}))?;
+        Ok(true)
+    }
+
+    /// Removes a gateway. Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn remove_gateway(&mut self, by: By, id: GatewayId) -> Result<bool, StoreError> {
+        let Some(gateway) = self.gateway(id)? else { return Ok(false) };
+        diesel::delete(gateway::table.find(id.get())).execute(self.conn)?;
+        let detail = json!({ "name": gateway.name });
+        self.audit(by, "gateway.remove", format_args!("gateway:{id}"), &detail)?;
+        Ok(true)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |byte: u8| char::from_digit(byte.into(), 16).unwrap_or('?');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}

@@ -1,0 +1,167 @@
+//! Groups of people: a location may be for some of them only.
+
+use diesel::prelude::*;
+use mfa_core::connect::EndReason;
+use mfa_core::id::{LocationId, UserId};
+use serde_json::json;
+
+use crate::schema::{location_group, user_group, user_group_member};
+use crate::session::Scope;
+use crate::{By, Snapshot, StoreError, Tx};
+
+/// A group with those in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Group {
+    /// Its name, which is what names it.
+    pub name: String,
+    /// Who is in it.
+    pub members: Vec<UserId>,
+}
+
+impl Snapshot<'_> {
+    /// Lists all groups by name.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn groups(&mut self) -> Result<Vec<Group>, StoreError> {
+        let rows: Vec<(i64, String)> =
+            user_group::table.order(user_group::name.asc()).load(self.conn)?;
+        let mut groups = Vec::with_capacity(rows.len());
+        for (id, name) in rows {
+            let members: Vec<i64> = user_group_member::table
+                .filter(user_group_member::group_id.eq(id))
+                .order(user_group_member::user_id.asc())
+                .select(user_group_member::user_id)
+                .load(self.conn)?;
+            groups.push(Group { name, members: members.into_iter().map(UserId::new).collect() });
+        }
+        Ok(groups)
+    }
+
+    /// Lists the names of a user's groups.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn groups_of_user(&mut self, user: UserId) -> Result<Vec<String>, StoreError> {
+        Ok(user_group_member::table
+            .inner_join(user_group::table)
+            .filter(user_group_member::user_id.eq(user.get()))
+            .order(user_group::name.asc())
+            .select(user_group::name)
+            .load(self.conn)?)
+    }
+
+    /// Lists the names of the groups that may use a location. None: everyone may.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn groups_of_location(&mut self, location: LocationId) -> Result<Vec<String>, StoreError> {
+        Ok(location_group::table
+            .inner_join(user_group::table)
+            .filter(location_group::location_id.eq(location.get()))
+            .order(user_group::name.asc())
+            .select(user_group::name)
+            .load(self.conn)?)
+    }
+
+    /// Tells whether a user's groups let the user use a location. Whether the user is active is
+    /// another question.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn may_use(&mut self, user: UserId, location: LocationId) -> Result<bool, StoreError> {
+        let Some(allowed) = self.limited_to(location)? else { return Ok(true) };
+        let shared: i64 = user_group_member::table
+            .filter(user_group_member::user_id.eq(user.get()))
+            .filter(user_group_member::group_id.eq_any(allowed))
+            .count()
+            .get_result(self.conn)?;
+        Ok(shared > 0)
+    }
+
+    /// Returns the groups that alone may use a location; `None`: everyone may.
+    pub(crate) fn limited_to(
+        &mut self,
+        location: LocationId,
+    ) -> Result<Option<Vec<i64>>, StoreError> {
+        let groups: Vec<i64> = location_group::table
+            .filter(location_group::location_id.eq(location.get()))
+            .select(location_group::group_id)
+            .load(self.conn)?;
+        Ok(Some(groups).filter(|groups| !groups.is_empty()))
+    }
+}
+
+impl Tx<'_> {
+    /// Puts a user into exactly these groups; a group that does not exist is made. Sessions and
+    /// peers in locations that the user may no longer use end.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] without that user, [`StoreError::NoFreeAddress`] if a location that
+    /// the user may use now is full.
+    pub fn set_user_groups(
+        &mut self,
+        by: By,
+        user: UserId,
+        groups: &[&str],
+    ) -> Result<(), StoreError> {
+        self.user(user)?.ok_or(StoreError::missing("user"))?;
+        let before = self.location_ids_of(user)?;
+        diesel::delete(user_group_member::table.filter(user_group_member::user_id.eq(user.get())))
+            .execute(self.conn)?;
+        for id in self.group_ids(groups)? {
+            diesel::insert_into(user_group_member::table)
+                .values((
+                    user_group_member::user_id.eq(user.get()),
+                    user_group_member::group_id.eq(id),
+                ))
+                .execute(self.conn)?;
+        }
+        let detail = json!({ "groups": groups });
+        self.audit(by, "user.groups", format_args!("user:{user}"), &detail)?;
+
+        let after = self.location_ids_of(user)?;
+        for lost in before.difference(&after) {
+            let scope = Scope::UserAt(user, *lost);
+            self.end_sessions(by, scope, EndReason::AccessRemoved)?;
+        }
+        for device in self.devices_of(user)? {
+            self.give_addresses(by, &device)?;
+            for location in before.symmetric_difference(&after) {
+                self.touch(*location, Some(&device.public_key))?;
+            }
+        }
+        for location in before.symmetric_difference(&after) {
+            self.bump_config(*location)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the ids of the groups of these names, without doubles, and makes those that are
+    /// missing.
+    pub(crate) fn group_ids(&mut self, names: &[&str]) -> Result<Vec<i64>, StoreError> {
+        let mut ids = Vec::with_capacity(names.len());
+        for name in names {
+            let known: Option<i64> = user_group::table
+                .filter(user_group::name.eq(*name))
+                .select(user_group::id)
+                .first(self.conn)
+                .optional()?;
+            ids.push(match known {
+                Some(id) => id,
+                None => diesel::insert_into(user_group::table)
+                    .values(user_group::name.eq(*name))
+                    .returning(user_group::id)
+                    .get_result(self.conn)?,
+            });
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+}

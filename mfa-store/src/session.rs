@@ -1,0 +1,369 @@
+//! Sessions: what a proven challenge bought, until it ends.
+
+use diesel::prelude::*;
+use mfa_core::challenge::Subject;
+use mfa_core::connect::{EndReason, Session};
+use mfa_core::id::{DeviceId, LocationId, SessionId, UserId};
+use mfa_core::method::Method;
+use mfa_core::rotate::PskGeneration;
+use mfa_core::time::Timestamp;
+use serde_json::json;
+use wg_types::{PresharedKey, PublicKey};
+
+use crate::schema::{device, session};
+use crate::seal::Place;
+use crate::value::{from_count, from_millis, to_count, to_key, to_millis};
+use crate::{By, Snapshot, StoreError, Tx};
+
+const TABLE: &str = "session";
+
+/// Which live sessions are meant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// This one.
+    Session(SessionId),
+    /// All of a device.
+    Device(DeviceId),
+    /// A device's in one location.
+    DeviceAt(DeviceId, LocationId),
+    /// All of a user's devices.
+    User(UserId),
+    /// A user's in one location.
+    UserAt(UserId, LocationId),
+    /// A user's that this method bought.
+    UserMethod(UserId, Method),
+    /// All of a location.
+    Location(LocationId),
+    /// A location's that this method bought.
+    Method(LocationId, Method),
+    /// Every one.
+    All,
+}
+
+/// A session without its PSK.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SessionInfo {
+    /// Names the session.
+    pub id: SessionId,
+    /// Whose, with what device, and where to.
+    pub subject: Subject,
+    /// How it was proved.
+    pub method: Method,
+    /// Which PSK it has, or had.
+    pub generation: PskGeneration,
+    /// When it began.
+    pub authorized: Timestamp,
+    /// When it ends at the latest.
+    pub lifetime_ends: Timestamp,
+    /// When a gateway first heard the peer.
+    pub connected: Option<Timestamp>,
+    /// The last sign of life; the beginning counts as one.
+    pub last_activity: Timestamp,
+    /// When it ended, and why; `None`: it lives.
+    pub ended: Option<(Timestamp, EndReason)>,
+    /// Bytes that the gateways received from the peer.
+    pub rx_bytes: u64,
+    /// Bytes that the gateways sent to the peer.
+    pub tx_bytes: u64,
+}
+
+/// What gateways saw of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Activity {
+    /// Of which session.
+    pub session: SessionId,
+    /// The last sign of life.
+    pub last_activity: Timestamp,
+    /// Bytes received from the peer so far, over all gateways.
+    pub rx_bytes: u64,
+    /// Bytes sent to the peer so far, over all gateways.
+    pub tx_bytes: u64,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = session)]
+struct Row {
+    id: i64,
+    user_id: i64,
+    device_id: i64,
+    location_id: i64,
+    method: String,
+    generation: i64,
+    authorized_at: i64,
+    lifetime_ends_at: i64,
+    connected_at: Option<i64>,
+    active_at: i64,
+    ended_at: Option<i64>,
+    end_reason: Option<String>,
+    rx_bytes: i64,
+    tx_bytes: i64,
+}
+
+impl TryFrom<Row> for SessionInfo {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let corrupt = || StoreError::corrupt(TABLE);
+        let reason = row.end_reason.as_deref().map(EndReason::from_code);
+        Ok(Self {
+            id: SessionId::new(row.id),
+            subject: Subject {
+                user: UserId::new(row.user_id),
+                device: DeviceId::new(row.device_id),
+                location: LocationId::new(row.location_id),
+            },
+            method: row.method.parse().map_err(|_| corrupt())?,
+            generation: generation(row.generation)?,
+            authorized: from_millis(row.authorized_at),
+            lifetime_ends: from_millis(row.lifetime_ends_at),
+            connected: row.connected_at.map(from_millis),
+            last_activity: from_millis(row.active_at),
+            ended: match (row.ended_at, reason) {
+                (None, _) => None,
+                (Some(at), Some(Some(reason))) => Some((from_millis(at), reason)),
+                (Some(_), _) => return Err(corrupt()),
+            },
+            rx_bytes: from_count(row.rx_bytes),
+            tx_bytes: from_count(row.tx_bytes),
+        })
+    }
+}
+
+pub(crate) fn generation(number: i64) -> Result<PskGeneration, StoreError> {
+    let number = u32::try_from(number).map_err(|_| StoreError::corrupt(TABLE))?;
+    Ok(PskGeneration::new(number))
+}
+
+pub(crate) const fn psk_place(id: i64) -> Place {
+    Place { table: TABLE, column: "psk", row: id }
+}
+
+impl Snapshot<'_> {
+    /// Returns the session `id`, live or ended.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn session(&mut self, id: SessionId) -> Result<Option<SessionInfo>, StoreError> {
+        let row: Option<Row> =
+            session::table.find(id.get()).select(Row::as_select()).first(self.conn).optional()?;
+        row.map(SessionInfo::try_from).transpose()
+    }
+
+    /// Lists the live sessions of `scope`, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn live_sessions(&mut self, scope: Scope) -> Result<Vec<SessionInfo>, StoreError> {
+        let live = session::table.filter(session::ended_at.is_null()).into_boxed();
+        let live = match scope {
+            Scope::Session(id) => live.filter(session::id.eq(id.get())),
+            Scope::Device(id) => live.filter(session::device_id.eq(id.get())),
+            Scope::DeviceAt(device, location) => live
+                .filter(session::device_id.eq(device.get()))
+                .filter(session::location_id.eq(location.get())),
+            Scope::User(id) => live.filter(session::user_id.eq(id.get())),
+            Scope::UserAt(user, location) => live
+                .filter(session::user_id.eq(user.get()))
+                .filter(session::location_id.eq(location.get())),
+            Scope::UserMethod(user, method) => live
+                .filter(session::user_id.eq(user.get()))
+                .filter(session::method.eq(method.code())),
+            Scope::Location(id) => live.filter(session::location_id.eq(id.get())),
+            Scope::Method(location, method) => live
+                .filter(session::location_id.eq(location.get()))
+                .filter(session::method.eq(method.code())),
+            Scope::All => live,
+        };
+        let rows: Vec<Row> =
+            live.order(session::id.asc()).select(Row::as_select()).load(self.conn)?;
+        rows.into_iter().map(SessionInfo::try_from).collect()
+    }
+
+    /// Lists the newest `limit` sessions, live and ended, newest first.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn newest_sessions(&mut self, limit: i64) -> Result<Vec<SessionInfo>, StoreError> {
+        let rows: Vec<Row> = session::table
+            .order(session::id.desc())
+            .limit(limit)
+            .select(Row::as_select())
+            .load(self.conn)?;
+        rows.into_iter().map(SessionInfo::try_from).collect()
+    }
+
+    /// Lists the live sessions whose lifetime is over at `now`.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn overdue_sessions(&mut self, now: Timestamp) -> Result<Vec<SessionId>, StoreError> {
+        let ids: Vec<i64> = session::table
+            .filter(session::ended_at.is_null())
+            .filter(session::lifetime_ends_at.le(to_millis(now)))
+            .select(session::id)
+            .load(self.conn)?;
+        Ok(ids.into_iter().map(SessionId::new).collect())
+    }
+
+    /// Opens a live session's PSK; `None` if the session has ended or is unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unsealable`] if somebody changed the stored key.
+    pub fn session_psk(&mut self, id: SessionId) -> Result<Option<PresharedKey>, StoreError> {
+        let sealed: Option<Option<Vec<u8>>> =
+            session::table.find(id.get()).select(session::psk).first(self.conn).optional()?;
+        let Some(sealed) = sealed.flatten() else { return Ok(None) };
+        let psk = self.seal.open_key(psk_place(id.get()), &sealed)?;
+        Ok(Some(PresharedKey::from_bytes(*psk)))
+    }
+
+    pub(crate) fn users_with_session(
+        &mut self,
+        location: LocationId,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let ids: Vec<i64> = session::table
+            .filter(session::ended_at.is_null())
+            .filter(session::location_id.eq(location.get()))
+            .select(session::user_id)
+            .distinct()
+            .load(self.conn)?;
+        Ok(ids.into_iter().map(UserId::new).collect())
+    }
+}
+
+impl Tx<'_> {
+    /// Stores a new session with its PSK sealed. A live one of the same device in the same
+    /// location ends first, as [`EndReason::Replaced`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] for a session that has ended, or one of a device that is gone.
+    pub fn begin_session(&mut self, by: By, new: &Session) -> Result<SessionId, StoreError> {
+        let Subject { user, device, location } = new.subject();
+        let psk = new.psk().ok_or(StoreError::missing("live session"))?;
+        let device_row = self.device(device)?.ok_or(StoreError::missing("device"))?;
+        self.end_sessions(by, Scope::DeviceAt(device, location), EndReason::Replaced)?;
+        let id: i64 = diesel::insert_into(session::table)
+            .values((
+                session::user_id.eq(user.get()),
+                session::device_id.eq(device.get()),
+                session::location_id.eq(location.get()),
+                session::method.eq(new.method().code()),
+                session::generation.eq(i64::from(new.generation().get())),
+                session::authorized_at.eq(to_millis(new.authorized())),
+                session::lifetime_ends_at.eq(to_millis(new.lifetime_ends())),
+                session::active_at.eq(to_millis(new.authorized())),
+                session::rx_bytes.eq(0),
+                session::tx_bytes.eq(0),
+            ))
+            .returning(session::id)
+            .get_result(self.conn)?;
+        let sealed = self.seal.seal(psk_place(id), psk.expose_secret())?;
+        diesel::update(session::table.find(id)).set(session::psk.eq(sealed)).execute(self.conn)?;
+        self.touch(location, Some(&device_row.public_key))?;
+        let detail = json!({
+            "user": user.get(),
+            "device": device.get(),
+            "location": location.get(),
+            "method": new.method().code(),
+        });
+        self.audit(by, "session.begin", format_args!("session:{id}"), &detail)?;
+        Ok(SessionId::new(id))
+    }
+
+    /// Ends a session: wipes its PSK, and has its peer removed. Returns whether it was live.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn end_session(
+        &mut self,
+        by: By,
+        id: SessionId,
+        reason: EndReason,
+    ) -> Result<bool, StoreError> {
+        Ok(!self.end_sessions(by, Scope::Session(id), reason)?.is_empty())
+    }
+
+    /// Ends all live sessions of `scope`. This is the one way in which sessions end, whatever the
+    /// reason. Returns those that were live.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn end_sessions(
+        &mut self,
+        by: By,
+        scope: Scope,
+        reason: EndReason,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let live = self.live_sessions(scope)?;
+        for one in &live {
+            let Subject { user, device, location } = one.subject;
+            diesel::update(session::table.find(one.id.get()).filter(session::ended_at.is_null()))
+                .set((
+                    session::ended_at.eq(to_millis(by.now)),
+                    session::end_reason.eq(reason.code()),
+                    session::psk.eq(None::<Vec<u8>>),
+                ))
+                .execute(self.conn)?;
+            let key = self.device_key(device)?;
+            self.touch(location, Some(&key))?;
+            let detail = json!({
+                "reason": reason.code(),
+                "user": user.get(),
+                "device": device.get(),
+                "location": location.get(),
+            });
+            self.audit(by, "session.end", format_args!("session:{}", one.id), &detail)?;
+        }
+        Ok(live.into_iter().map(|one| one.id).collect())
+    }
+
+    /// Notes what gateways saw of live sessions. Only forwards: an older report changes nothing,
+    /// and one about a session that has ended neither. Not audited: nothing is decided by it.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn note_activity(&mut self, seen: &[Activity]) -> Result<(), StoreError> {
+        for one in seen {
+            let at = to_millis(one.last_activity);
+            let live = session::table.find(one.session.get()).filter(session::ended_at.is_null());
+            diesel::update(live.filter(session::active_at.lt(at)))
+                .set(session::active_at.eq(at))
+                .execute(self.conn)?;
+            diesel::update(live.filter(session::connected_at.is_null()))
+                .set(session::connected_at.eq(at))
+                .execute(self.conn)?;
+            diesel::update(live)
+                .set((
+                    session::rx_bytes.eq(to_count(one.rx_bytes)),
+                    session::tx_bytes.eq(to_count(one.tx_bytes)),
+                ))
+                .execute(self.conn)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets sessions that ended before `before`. Returns how many; the audit log keeps them.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn forget_ended_sessions(&mut self, before: Timestamp) -> Result<usize, StoreError> {
+        Ok(diesel::delete(session::table.filter(session::ended_at.lt(to_millis(before))))
+            .execute(self.conn)?)
+    }
+
+    fn device_key(&mut self, id: DeviceId) -> Result<PublicKey, StoreError> {
+        let key: Vec<u8> =
+            device::table.find(id.get()).select(device::public_key).first(self.conn)?;
+        to_key(&key, "device")
+    }
+}
