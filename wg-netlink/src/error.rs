@@ -2,6 +2,7 @@
 
 use std::io;
 
+use ipnet::IpNet;
 use wg_types::PublicKey;
 
 use crate::kernel::decode::DecodeError;
@@ -34,6 +35,13 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A userspace WireGuard of another handle or process has the name, perhaps in another network
+    /// namespace.
+    #[error("{name} is run by another userspace WireGuard; stop that or choose another name")]
+    InUse {
+        /// The name.
+        name: String,
+    },
     /// No interface can have this name.
     #[error(
         "{name:?} cannot name an interface; use 1 to 15 ASCII letters, digits and any of '_=+.-'"
@@ -63,6 +71,12 @@ pub enum Error {
     PortInUse {
         /// The port.
         port: u16,
+    },
+    /// Another interface has the route (EEXIST).
+    #[error("there is a route to {route} already; remove it or choose other routes")]
+    RouteTaken {
+        /// The route.
+        route: IpNet,
     },
     /// The interface has as many peers as it can have: 2^20 (E2BIG).
     #[error("the interface has 1,048,576 peers and takes no more; remove some")]

@@ -18,17 +18,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use wg_types::{
-    Interface, InterfaceConfig, Peer, PeerConfig, PeerStats, PeerUpdate, PresharedKey, PublicKey,
-};
+use wg_types::{Interface, InterfaceConfig, Peer, PeerStats, PeerUpdate, PresharedKey, PublicKey};
 
-use crate::{ApplyError, Backend, Error, Refused, WireGuard};
+use crate::{ApplyError, Backend, Error, WireGuard};
 
 mod device;
 
@@ -95,7 +93,7 @@ impl FakeInterface {
     /// Adds to the counters of `peer`: bytes that came from it and went to it.
     pub fn hear(&self, peer: &PublicKey, rx_bytes: u64, tx_bytes: u64) {
         let _ = self.with(|device| {
-            if let Some(peer) = device.peer_mut(peer) {
+            if let Some(peer) = device.peers.get_mut(peer) {
                 peer.stats.rx_bytes += rx_bytes;
                 peer.stats.tx_bytes += tx_bytes;
             }
@@ -106,7 +104,7 @@ impl FakeInterface {
     /// Completes a handshake of `peer` at `now`, heard from `endpoint` if that is given.
     pub fn shake_hands(&self, peer: &PublicKey, now: SystemTime, endpoint: Option<SocketAddr>) {
         let _ = self.with(|device| {
-            if let Some(peer) = device.peer_mut(peer) {
+            if let Some(peer) = device.peers.get_mut(peer) {
                 peer.stats.last_handshake = Some(now);
                 peer.config.endpoint = endpoint.or(peer.config.endpoint);
                 peer.stats.endpoint = peer.config.endpoint;
@@ -124,13 +122,15 @@ impl FakeInterface {
     /// The peer as it stands.
     #[must_use]
     pub fn peer(&self, peer: &PublicKey) -> Option<Peer> {
-        self.with(|device| Ok(device.peer_mut(peer).cloned())).ok().flatten()
+        self.with(|device| Ok(device.peers.get(peer).map(|entry| entry.peer.clone())))
+            .ok()
+            .flatten()
     }
 
     /// The peer that a packet to `address` goes to, and that one from it must come from.
     #[must_use]
     pub fn peer_for(&self, address: IpAddr) -> Option<PublicKey> {
-        self.with(|device| Ok(device.peer_for(address))).ok().flatten()
+        self.with(|device| Ok(device.peers.holder(address))).ok().flatten()
     }
 
     /// What `set_addresses` was last given.
@@ -233,7 +233,7 @@ impl WireGuard for FakeInterface {
 mod tests {
     use std::time::Duration;
 
-    use wg_types::{AllowedIpsChange, PrivateKey, PskChange};
+    use wg_types::{AllowedIpsChange, PeerConfig, PrivateKey, PskChange};
 
     use super::*;
 

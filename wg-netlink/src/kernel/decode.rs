@@ -1,10 +1,413 @@
-//! Reads what the kernel answers. Total: any bytes give a value or an error.
+//! Reads what the kernel answers, without copying. Total: any bytes give a value or an error.
+//!
+//! Unknown attributes are skipped. A peer is known by its key alone: bytes that do not hold a whole
+//! one give an error, never another peer.
+
+use core::num::{NonZeroU16, NonZeroU32};
+use core::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use wg_types::{Interface, Peer, PeerConfig, PeerStats, PresharedKey, PublicKey};
+
+use super::abi::{
+    AF_INET, AF_INET6, CTRL_ATTR_FAMILY_ID, GENL_HEADER, NLA_HEADER, NLA_TYPE_MASK, NLM_F_ACK_TLVS,
+    NLM_F_CAPPED, NLMSG_HEADER, NLMSGERR_ATTR_MSG, WGALLOWEDIP_A_CIDR_MASK, WGALLOWEDIP_A_FAMILY,
+    WGALLOWEDIP_A_IPADDR, WGDEVICE_A_FWMARK, WGDEVICE_A_LISTEN_PORT, WGDEVICE_A_PEERS,
+    WGDEVICE_A_PUBLIC_KEY, WGPEER_A_ALLOWEDIPS, WGPEER_A_ENDPOINT, WGPEER_A_LAST_HANDSHAKE_TIME,
+    WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, WGPEER_A_PRESHARED_KEY, WGPEER_A_PUBLIC_KEY,
+    WGPEER_A_RX_BYTES, WGPEER_A_TX_BYTES, align,
+};
 
 /// Why bytes are not an answer to the request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// A length runs past the bytes that are there.
-    #[error("a length in the message runs past its end")]
-    Truncated,
+    /// A length runs past the bytes that are there, or is shorter than its own header.
+    #[error("a length in the message does not fit the bytes that are there")]
+    Length,
+    /// A value does not have its size.
+    #[error("attribute {kind} of the message has the wrong size")]
+    Size {
+        /// The attribute's number.
+        kind: u16,
+    },
+    /// Something that every answer has is not there.
+    #[error("attribute {kind} is missing in the message")]
+    Missing {
+        /// The attribute's number.
+        kind: u16,
+    },
+    /// An allowed IP that is no network.
+    #[error("an allowed IP in the message is no network")]
+    AllowedIp,
 }
+
+/// One netlink message of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Walks over the messages of a datagram.
+#[derive(Clone, Debug)]
+pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let parsed = self.parse();
+        if parsed.is_none() {
+            self.0 = &[];
+        }
+        Some(parsed.ok_or(DecodeError::Length))
+    }
+}
+
+impl<'a> Messages<'a> {
+    fn parse(&mut self) -> Option<Message<'a>> {
+        let (header, _) = self.0.split_first_chunk::<NLMSG_HEADER>()?;
+        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
+        let len = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
+        let payload = self.0.get(NLMSG_HEADER..len)?;
+        self.0 = self.0.get(align(len)..).unwrap_or_default();
+        Some(Message {
+            kind: u16::from_ne_bytes([k0, k1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+            payload,
+        })
+    }
+}
+
+/// Walks over attributes: each one's number without flags, and its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(u16, &'a [u8]), DecodeError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let parsed = self.parse();
+        if parsed.is_none() {
+            self.0 = &[];
+        }
+        Some(parsed.ok_or(DecodeError::Length))
+    }
+}
+
+impl<'a> Attributes<'a> {
+    #[inline]
+    fn parse(&mut self) -> Option<(u16, &'a [u8])> {
+        let (&[l0, l1, k0, k1], _) = self.0.split_first_chunk::<NLA_HEADER>()?;
+        let len = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = self.0.get(NLA_HEADER..len)?;
+        self.0 = self.0.get(align(len)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK, value))
+    }
+}
+
+/// Reads an acknowledgement, or the end of a dump: zero or a positive errno, and the kernel's
+/// words if it has any.
+pub(crate) fn acknowledgement(message: &Message<'_>) -> Result<(i32, String), DecodeError> {
+    let (code, rest) = message.payload.split_first_chunk::<4>().ok_or(DecodeError::Length)?;
+    let code = i32::from_ne_bytes(*code).saturating_neg();
+    let said = words(message, rest).unwrap_or_default();
+    Ok((code, said))
+}
+
+fn words(message: &Message<'_>, rest: &[u8]) -> Option<String> {
+    if message.flags & NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let is_dump_end = message.kind == super::abi::NLMSG_DONE;
+    let (request_len, _) = rest.split_first_chunk::<4>()?;
+    let skip = if is_dump_end {
+        0
+    } else if message.flags & NLM_F_CAPPED == 0 {
+        align(usize::try_from(u32::from_ne_bytes(*request_len)).ok()?)
+    } else {
+        NLMSG_HEADER
+    };
+    let text = Attributes(rest.get(skip..)?)
+        .filter_map(Result::ok)
+        .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
+        .map(|(_, value)| value)?;
+    let text = text.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Reads the family id from the controller's answer.
+pub(crate) fn family(payload: &[u8]) -> Result<u16, DecodeError> {
+    for attribute in device_attributes(payload)? {
+        if let (CTRL_ATTR_FAMILY_ID, value) = attribute? {
+            return number(CTRL_ATTR_FAMILY_ID, value).map(u16::from_ne_bytes);
+        }
+    }
+    Err(DecodeError::Missing { kind: CTRL_ATTR_FAMILY_ID })
+}
+
+/// Adds what one message of a dump tells to `interface`; the dump begins with an empty one.
+///
+/// # Errors
+///
+/// [`DecodeError`]; `interface` then holds a part.
+pub fn device(payload: &[u8], interface: &mut Interface) -> Result<(), DecodeError> {
+    for attribute in device_attributes(payload)? {
+        match attribute? {
+            (WGDEVICE_A_PEERS, nest) => peers(nest, &mut interface.peers)?,
+            (kind, value) => device_attribute(kind, value, interface)?,
+        }
+    }
+    Ok(())
+}
+
+/// Adds what one message of a dump tells of the interface itself, and leaves its peers out.
+///
+/// # Errors
+///
+/// [`DecodeError`]; `interface` then holds a part.
+pub fn device_alone(payload: &[u8], interface: &mut Interface) -> Result<(), DecodeError> {
+    for attribute in device_attributes(payload)? {
+        let (kind, value) = attribute?;
+        device_attribute(kind, value, interface)?;
+    }
+    Ok(())
+}
+
+fn device_attribute(kind: u16, value: &[u8], interface: &mut Interface) -> Result<(), DecodeError> {
+    match kind {
+        WGDEVICE_A_PUBLIC_KEY => {
+            interface.public_key = Some(PublicKey::from_bytes(number(kind, value)?));
+        }
+        WGDEVICE_A_LISTEN_PORT => {
+            interface.listen_port = u16::from_ne_bytes(number(kind, value)?);
+        }
+        WGDEVICE_A_FWMARK => {
+            interface.fwmark = NonZeroU32::new(u32::from_ne_bytes(number(kind, value)?));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn peers(nest: &[u8], peers: &mut Vec<Peer>) -> Result<(), DecodeError> {
+    for (place, attribute) in Attributes(nest).enumerate() {
+        let (_, value) = attribute?;
+        let peer = PeerRef::parse(value)?;
+        match peers.last_mut() {
+            // A peer whose allowed IPs do not fit is continued as the first of the next message.
+            Some(last) if place == 0 && last.config.public_key.as_bytes() == peer.public_key => {
+                peer.allowed_ips(&mut last.config.allowed_ips)?;
+            }
+            _ => peers.push(peer.to_peer()?),
+        }
+    }
+    Ok(())
+}
+
+/// Shows each peer's statistics in one message of a dump. `last` is the key of the message's last
+/// peer, to be handed to the call for the next: a peer that is continued is shown once.
+///
+/// # Errors
+///
+/// [`DecodeError`]; peers before the error were shown.
+pub fn stats(
+    payload: &[u8],
+    last: &mut Option<PublicKey>,
+    visit: &mut dyn FnMut(&PeerStats),
+) -> Result<(), DecodeError> {
+    for attribute in device_attributes(payload)? {
+        if let (WGDEVICE_A_PEERS, nest) = attribute? {
+            for (place, attribute) in Attributes(nest).enumerate() {
+                let (_, value) = attribute?;
+                let peer = PeerRef::parse(value)?;
+                if place == 0 && last.is_some_and(|last| last.as_bytes() == peer.public_key) {
+                    continue;
+                }
+                let stats = peer.stats()?;
+                visit(&stats);
+                *last = Some(stats.public_key);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn device_attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
+    payload.get(GENL_HEADER..).map(Attributes).ok_or(DecodeError::Length)
+}
+
+/// A peer as it lies in the buffer; what is not asked for is not read.
+#[derive(Debug)]
+struct PeerRef<'a> {
+    public_key: &'a [u8; 32],
+    psk: &'a [u8],
+    endpoint: &'a [u8],
+    keepalive: &'a [u8],
+    handshake: &'a [u8],
+    rx_bytes: &'a [u8],
+    tx_bytes: &'a [u8],
+    allowed_ips: &'a [u8],
+}
+
+impl<'a> PeerRef<'a> {
+    #[inline]
+    fn parse(nest: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut public_key = None;
+        let mut peer = Self {
+            public_key: &[0; 32],
+            psk: &[],
+            endpoint: &[],
+            keepalive: &[],
+            handshake: &[],
+            rx_bytes: &[],
+            tx_bytes: &[],
+            allowed_ips: &[],
+        };
+        for attribute in Attributes(nest) {
+            let (kind, value) = attribute?;
+            match kind {
+                WGPEER_A_PUBLIC_KEY => public_key = Some(value),
+                WGPEER_A_PRESHARED_KEY => peer.psk = value,
+                WGPEER_A_ENDPOINT => peer.endpoint = value,
+                WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL => peer.keepalive = value,
+                WGPEER_A_LAST_HANDSHAKE_TIME => peer.handshake = value,
+                WGPEER_A_RX_BYTES => peer.rx_bytes = value,
+                WGPEER_A_TX_BYTES => peer.tx_bytes = value,
+                WGPEER_A_ALLOWEDIPS => peer.allowed_ips = value,
+                _ => {}
+            }
+        }
+        let key = public_key.ok_or(DecodeError::Missing { kind: WGPEER_A_PUBLIC_KEY })?;
+        peer.public_key =
+            key.try_into().map_err(|_| DecodeError::Size { kind: WGPEER_A_PUBLIC_KEY })?;
+        Ok(peer)
+    }
+
+    #[inline]
+    fn stats(&self) -> Result<PeerStats, DecodeError> {
+        Ok(PeerStats {
+            public_key: PublicKey::from_bytes(*self.public_key),
+            endpoint: endpoint(self.endpoint)?,
+            last_handshake: timespec(self.handshake)?,
+            rx_bytes: counter(WGPEER_A_RX_BYTES, self.rx_bytes)?,
+            tx_bytes: counter(WGPEER_A_TX_BYTES, self.tx_bytes)?,
+        })
+    }
+
+    fn to_peer(&self) -> Result<Peer, DecodeError> {
+        let stats = self.stats()?;
+        let mut config = PeerConfig::new(stats.public_key);
+        config.endpoint = stats.endpoint;
+        if !self.psk.is_empty() {
+            let psk = number(WGPEER_A_PRESHARED_KEY, self.psk)?;
+            config.preshared_key = (psk != [0; 32]).then(|| PresharedKey::from_bytes(psk));
+        }
+        if !self.keepalive.is_empty() {
+            let seconds = number(WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, self.keepalive)?;
+            config.persistent_keepalive = NonZeroU16::new(u16::from_ne_bytes(seconds));
+        }
+        self.allowed_ips(&mut config.allowed_ips)?;
+        Ok(Peer { config, stats })
+    }
+
+    fn allowed_ips(&self, into: &mut Vec<IpNet>) -> Result<(), DecodeError> {
+        for attribute in Attributes(self.allowed_ips) {
+            let (_, value) = attribute?;
+            into.push(allowed_ip(value)?);
+        }
+        Ok(())
+    }
+}
+
+fn allowed_ip(nest: &[u8]) -> Result<IpNet, DecodeError> {
+    let (mut family, mut address, mut prefix): (u16, &[u8], _) = (0, &[], None);
+    for attribute in Attributes(nest) {
+        match attribute? {
+            (WGALLOWEDIP_A_FAMILY, value) => {
+                family = u16::from_ne_bytes(number(WGALLOWEDIP_A_FAMILY, value)?);
+            }
+            (WGALLOWEDIP_A_IPADDR, value) => address = value,
+            (WGALLOWEDIP_A_CIDR_MASK, value) => {
+                let [bits] = number(WGALLOWEDIP_A_CIDR_MASK, value)?;
+                prefix = Some(bits);
+            }
+            _ => {}
+        }
+    }
+    let address = match family {
+        AF_INET => IpAddr::V4(Ipv4Addr::from(number::<4>(WGALLOWEDIP_A_IPADDR, address)?)),
+        AF_INET6 => IpAddr::V6(Ipv6Addr::from(number::<16>(WGALLOWEDIP_A_IPADDR, address)?)),
+        _ => return Err(DecodeError::AllowedIp),
+    };
+    let prefix = prefix.ok_or(DecodeError::Missing { kind: WGALLOWEDIP_A_CIDR_MASK })?;
+    IpNet::new(address, prefix).map_err(|_| DecodeError::AllowedIp)
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6`; nothing at all, or family 0: no endpoint.
+fn endpoint(value: &[u8]) -> Result<Option<SocketAddr>, DecodeError> {
+    const SIZE: DecodeError = DecodeError::Size { kind: WGPEER_A_ENDPOINT };
+    let Some((&family, rest)) = value.split_first_chunk::<2>() else {
+        return if value.is_empty() { Ok(None) } else { Err(SIZE) };
+    };
+    match u16::from_ne_bytes(family) {
+        AF_INET => {
+            let &[p0, p1, a, b, c, d, ..] = rest.first_chunk::<6>().ok_or(SIZE)?;
+            let port = u16::from_be_bytes([p0, p1]);
+            Ok(Some(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port).into()))
+        }
+        AF_INET6 => {
+            let (&port, rest) = rest.split_first_chunk::<2>().ok_or(SIZE)?;
+            let (&flow, rest) = rest.split_first_chunk::<4>().ok_or(SIZE)?;
+            let (&address, rest) = rest.split_first_chunk::<16>().ok_or(SIZE)?;
+            let &scope = rest.first_chunk::<4>().ok_or(SIZE)?;
+            let (port, flow) = (u16::from_be_bytes(port), u32::from_be_bytes(flow));
+            let scope = u32::from_ne_bytes(scope);
+            Ok(Some(SocketAddrV6::new(Ipv6Addr::from(address), port, flow, scope).into()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// `struct __kernel_timespec`: seconds and nanoseconds, 64 bits each; zero: never.
+fn timespec(value: &[u8]) -> Result<Option<SystemTime>, DecodeError> {
+    const SIZE: DecodeError = DecodeError::Size { kind: WGPEER_A_LAST_HANDSHAKE_TIME };
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let (&seconds, rest) = value.split_first_chunk::<8>().ok_or(SIZE)?;
+    let &nanos = rest.first_chunk::<8>().ok_or(SIZE)?;
+    let seconds = u64::try_from(i64::from_ne_bytes(seconds)).unwrap_or(0);
+    let nanos = u32::try_from(i64::from_ne_bytes(nanos)).unwrap_or(0).min(999_999_999);
+    if seconds == 0 && nanos == 0 {
+        return Ok(None);
+    }
+    Ok(SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos)))
+}
+
+fn counter(kind: u16, value: &[u8]) -> Result<u64, DecodeError> {
+    if value.is_empty() {
+        return Ok(0);
+    }
+    number(kind, value).map(u64::from_ne_bytes)
+}
+
+fn number<const N: usize>(kind: u16, value: &[u8]) -> Result<[u8; N], DecodeError> {
+    value.try_into().map_err(|_| DecodeError::Size { kind })
+}
+
+#[cfg(test)]
+mod tests;
