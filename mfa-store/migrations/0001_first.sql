@@ -159,6 +159,11 @@ CREATE TABLE gateway (
     name TEXT NOT NULL UNIQUE,
     -- Of the certificate in force; NULL: not enrolled.
     cert_serial BYTEA UNIQUE,
+    -- Of the certificate with which that one was asked for; it counts as well, since the answer
+    -- may have been lost.
+    previous_cert_serial BYTEA,
+    -- Digest of the long-lived token of a gateway that has no certificate.
+    legacy_token BYTEA UNIQUE,
     enrolled_at BIGINT,
     heard_at BIGINT,
     applied_revision BIGINT NOT NULL,

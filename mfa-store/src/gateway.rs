@@ -3,11 +3,14 @@
 use diesel::prelude::*;
 use mfa_core::id::{GatewayId, LocationId};
 use mfa_core::time::Timestamp;
+use mfa_core::token::TokenDigest;
 use serde_json::json;
 
 use crate::schema::gateway;
-use crate::value::{from_millis, to_millis};
+use crate::value::{from_millis, to_digest, to_millis};
 use crate::{By, Snapshot, StoreError, Tx};
+
+const TABLE: &str = "gateway";
 
 /// A gateway.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,6 +23,10 @@ pub struct Gateway {
     pub name: String,
     /// The serial number of the certificate in force; `None`: it has not enrolled.
     pub cert_serial: Option<Vec<u8>>,
+    /// The serial number of the certificate with which that one was asked for.
+    pub previous_cert_serial: Option<Vec<u8>>,
+    /// The digest of the long-lived token of a gateway of another make, which has no certificate.
+    pub legacy_token: Option<TokenDigest>,
     /// When it enrolled.
     pub enrolled: Option<Timestamp>,
     /// When it last said anything.
@@ -54,6 +61,8 @@ struct Row {
     location_id: i64,
     name: String,
     cert_serial: Option<Vec<u8>>,
+    previous_cert_serial: Option<Vec<u8>>,
+    legacy_token: Option<Vec<u8>>,
     enrolled_at: Option<i64>,
     heard_at: Option<i64>,
     applied_revision: i64,
@@ -63,13 +72,18 @@ struct Row {
     revoked_at: Option<i64>,
 }
 
-impl From<Row> for Gateway {
-    fn from(row: Row) -> Self {
-        Self {
+impl TryFrom<Row> for Gateway {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let digest = |bytes: Vec<u8>| to_digest(&bytes, TABLE).map(TokenDigest::from_bytes);
+        Ok(Self {
             id: GatewayId::new(row.id),
             location: LocationId::new(row.location_id),
             name: row.name,
             cert_serial: row.cert_serial,
+            previous_cert_serial: row.previous_cert_serial,
+            legacy_token: row.legacy_token.map(digest).transpose()?,
             enrolled: row.enrolled_at.map(from_millis),
             heard: row.heard_at.map(from_millis),
             applied_revision: row.applied_revision,
@@ -77,7 +91,7 @@ impl From<Row> for Gateway {
             backend: row.backend,
             hostname: row.hostname,
             revoked: row.revoked_at.map(from_millis),
-        }
+        })
     }
 }
 
@@ -90,7 +104,7 @@ impl Snapshot<'_> {
     pub fn gateway(&mut self, id: GatewayId) -> Result<Option<Gateway>, StoreError> {
         let row: Option<Row> =
             gateway::table.find(id.get()).select(Row::as_select()).first(self.conn).optional()?;
-        Ok(row.map(Gateway::from))
+        row.map(Gateway::try_from).transpose()
     }
 
     /// Returns the gateway called `name`.
@@ -104,7 +118,24 @@ impl Snapshot<'_> {
             .select(Row::as_select())
             .first(self.conn)
             .optional()?;
-        Ok(row.map(Gateway::from))
+        row.map(Gateway::try_from).transpose()
+    }
+
+    /// Returns the gateway with this long-lived token.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn gateway_by_legacy_token(
+        &mut self,
+        token: &TokenDigest,
+    ) -> Result<Option<Gateway>, StoreError> {
+        let row: Option<Row> = gateway::table
+            .filter(gateway::legacy_token.eq(token.as_bytes().as_slice()))
+            .select(Row::as_select())
+            .first(self.conn)
+            .optional()?;
+        row.map(Gateway::try_from).transpose()
     }
 
     /// Lists all gateways by name.
@@ -115,7 +146,7 @@ impl Snapshot<'_> {
     pub fn gateways(&mut self) -> Result<Vec<Gateway>, StoreError> {
         let rows: Vec<Row> =
             gateway::table.order(gateway::name.asc()).select(Row::as_select()).load(self.conn)?;
-        Ok(rows.into_iter().map(Gateway::from).collect())
+        rows.into_iter().map(Gateway::try_from).collect()
     }
 }
 
@@ -150,30 +181,84 @@ impl Tx<'_> {
         Ok(GatewayId::new(id))
     }
 
-    /// Notes the certificate that a gateway got: at enrollment, and at each renewal. An earlier
-    /// revocation is over, since it was for an earlier certificate.
+    /// Notes the first certificate of a gateway, or the first after a new token. What it had
+    /// before, a certificate or a long-lived token, counts no longer; an earlier revocation was of
+    /// that, and is over.
     ///
     /// # Errors
     ///
     /// [`StoreError::Missing`] without that gateway.
-    pub fn set_gateway_certificate(
+    pub fn enroll_gateway(
         &mut self,
         by: By,
         id: GatewayId,
         serial: &[u8],
     ) -> Result<(), StoreError> {
+        self.replace_credential(by, id, Some(serial), None)?;
+        let detail = json!({ "serial": hex(serial) });
+        self.audit(by, "gateway.enroll", format_args!("gateway:{id}"), &detail)
+    }
+
+    /// Gives a gateway of another make a long-lived token in place of what it had before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] without that gateway.
+    pub fn set_legacy_token(
+        &mut self,
+        by: By,
+        id: GatewayId,
+        token: &TokenDigest,
+    ) -> Result<(), StoreError> {
+        self.replace_credential(by, id, None, Some(token))?;
+        self.audit(by, "gateway.legacy_token", format_args!("gateway:{id}"), &json!({}))
+    }
+
+    fn replace_credential(
+        &mut self,
+        by: By,
+        id: GatewayId,
+        serial: Option<&[u8]>,
+        token: Option<&TokenDigest>,
+    ) -> Result<(), StoreError> {
         let changed = diesel::update(gateway::table.find(id.get()))
             .set((
                 gateway::cert_serial.eq(serial),
+                gateway::previous_cert_serial.eq(None::<Vec<u8>>),
+                gateway::legacy_token.eq(token.map(|token| token.as_bytes().as_slice())),
                 gateway::enrolled_at.eq(to_millis(by.now)),
                 gateway::revoked_at.eq(None::<i64>),
             ))
             .execute(self.conn)?;
+        if changed == 0 { Err(StoreError::missing("gateway")) } else { Ok(()) }
+    }
+
+    /// Notes the certificate with the serial number `new` that a gateway got for showing the one
+    /// with `shown`. Both count from now on. Returns whether `shown` was in force.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn renew_gateway(
+        &mut self,
+        by: By,
+        id: GatewayId,
+        shown: &[u8],
+        new: &[u8],
+    ) -> Result<bool, StoreError> {
+        let in_force = gateway::table
+            .find(id.get())
+            .filter(gateway::revoked_at.is_null())
+            .filter(gateway::cert_serial.eq(shown).or(gateway::previous_cert_serial.eq(shown)));
+        let changed = diesel::update(in_force)
+            .set((gateway::cert_serial.eq(new), gateway::previous_cert_serial.eq(shown)))
+            .execute(self.conn)?;
         if changed == 0 {
-            return Err(StoreError::missing("gateway"));
+            return Ok(false);
         }
-        let detail = json!({ "serial": hex(serial) });
-        self.audit(by, "gateway.certificate", format_args!("gateway:{id}"), &detail)
+        let detail = json!({ "serial": hex(new), "previous": hex(shown) });
+        self.audit(by, "gateway.renew", format_args!("gateway:{id}"), &detail)?;
+        Ok(true)
     }
 
     /// Notes that a gateway has linked, and what it says of itself.
@@ -219,7 +304,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Revokes a gateway's certificate. Returns whether it was in force.
+    /// Revokes what a gateway proves itself by, a token with which it could enroll too. Returns
+    /// whether it was in force.
     ///
     /// # Errors
     ///
@@ -232,6 +318,7 @@ impl Tx<'_> {
         if changed == 0 {
             return Ok(false);
         }
+        self.forget_gateway_tokens(id)?;
         self.audit(by, "gateway.revoke", format_args!("gateway:{id}"), &json!({}))?;
         Ok(true)
     }

@@ -165,6 +165,8 @@ table! {
         location_id -> BigInt,
         name -> Text,
         cert_serial -> Nullable<Binary>,
+        previous_cert_serial -> Nullable<Binary>,
+        legacy_token -> Nullable<Binary>,
         enrolled_at -> Nullable<BigInt>,
         heard_at -> Nullable<BigInt>,
         applied_revision -> BigInt,

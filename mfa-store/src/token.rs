@@ -64,9 +64,8 @@ impl Tx<'_> {
         token: &TokenDigest,
         expires: Timestamp,
     ) -> Result<(), StoreError> {
-        if let Some(gateway) = purpose.gateway() {
-            let older = one_use_token::table.filter(one_use_token::gateway_id.eq(gateway));
-            diesel::delete(older).execute(self.conn)?;
+        if let TokenPurpose::Gateway(gateway) = purpose {
+            self.forget_gateway_tokens(gateway)?;
         }
         diesel::insert_into(one_use_token::table)
             .values((
@@ -121,6 +120,13 @@ impl Tx<'_> {
         let detail = json!({ "purpose": purpose.code(), "gateway": purpose.gateway() });
         self.audit(by, "token.spend", "token", &detail)?;
         Ok(Spent::Good(purpose))
+    }
+
+    /// Forgets the tokens with which a gateway could enroll.
+    pub(crate) fn forget_gateway_tokens(&mut self, gateway: GatewayId) -> Result<(), StoreError> {
+        let older = one_use_token::table.filter(one_use_token::gateway_id.eq(gateway.get()));
+        diesel::delete(older).execute(self.conn)?;
+        Ok(())
     }
 
     /// Forgets tokens that were over before `before`. Returns how many.
