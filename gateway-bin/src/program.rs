@@ -65,6 +65,17 @@ pub enum Update {
     Change(wire::Change),
 }
 
+impl Update {
+    /// The revision that it leads to.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        match self {
+            Self::Snapshot { snapshot, .. } => snapshot.revision,
+            Self::Change(change) => change.revision,
+        }
+    }
+}
+
 /// What was found in the kernel that core had not asked for, and was set right.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Drift {

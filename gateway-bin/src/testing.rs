@@ -1,5 +1,11 @@
 //! Messages for this crate's own tests.
 
+mod authority;
+mod fake_core;
+
+pub(crate) use authority::{Authority, enroll};
+pub(crate) use fake_core::{FakeCore, TOKEN, Talk, enroll_due};
+
 use mfa_wire::gateway as wire;
 use wg_types::{PrivateKey, PublicKey};
 

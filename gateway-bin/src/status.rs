@@ -1,0 +1,304 @@
+//! How the gateway is, for who asks at its own host: `gateway-bin status`.
+//!
+//! The running process answers on a socket in its directory, with the kernel's figures of that
+//! moment, in one JSON object. It shows no key that is secret, and only the socket's owner can ask.
+
+pub mod render;
+
+use core::num::{NonZeroU16, NonZeroU32};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use wg_netlink::Backend;
+
+use crate::config::Config;
+use crate::control::{LinkState, LinkStatus};
+use crate::kernel::{Command, Look, Progress};
+
+/// All of it. Field names are a promise; times are milliseconds since 1970, UTC.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// Of the running process.
+    pub version: String,
+    /// When this was.
+    pub at_ms: u64,
+    /// The interface; `error` instead if it cannot be read.
+    pub interface: InterfaceStatus,
+    /// The line to core.
+    pub core: CoreStatus,
+    /// The revision that core wants; zero: it has not said since the process started.
+    pub revision_wanted: u64,
+    /// The revision that the kernel was last seen to have.
+    pub revision_verified: Option<u64>,
+    /// Why the kernel does not have what core wants.
+    pub kernel_error: Option<String>,
+    /// How often statistics are sent.
+    pub statistics_period_ms: u64,
+    /// Peers that nobody had asked for, removed since the process started.
+    pub strangers_removed: u32,
+    /// Peers that others had changed, set right since the process started.
+    pub peers_healed: u32,
+}
+
+/// The line to core.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CoreStatus {
+    /// Where it is dialled.
+    pub url: String,
+    /// How the line is.
+    pub state: LinkState,
+    /// Since when it is so.
+    pub since_ms: u64,
+    /// When core last said something.
+    pub last_heard_ms: Option<u64>,
+    /// Why the last connection ended, or did not come about.
+    pub error: Option<String>,
+    /// When this gateway's certificate ends.
+    pub certificate_ends_ms: Option<u64>,
+}
+
+/// The interface with its peers.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct InterfaceStatus {
+    /// Such as `wg0`.
+    pub name: String,
+    /// `kernel` or `userspace`.
+    pub backend: String,
+    /// What core calls the network; empty: it has not said.
+    pub location: String,
+    /// Whether a peer needs a session.
+    pub mfa_required: bool,
+    /// Why it cannot be read.
+    pub error: Option<String>,
+    /// Its own.
+    pub public_key: Option<String>,
+    /// The UDP port.
+    pub listen_port: u16,
+    /// The mark of outgoing packets; zero: none.
+    pub fwmark: u32,
+    /// Latest handshake first.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// One peer in the kernel.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PeerStatus {
+    /// Whom.
+    pub public_key: String,
+    /// Whether it has a pre-shared key.
+    pub preshared_key: bool,
+    /// As last heard.
+    pub endpoint: Option<String>,
+    /// What it may send from.
+    pub allowed_ips: Vec<String>,
+    /// `None`: never.
+    pub latest_handshake_ms: Option<u64>,
+    /// From the peer.
+    pub rx_bytes: u64,
+    /// To the peer.
+    pub tx_bytes: u64,
+    /// In seconds; zero: off.
+    pub persistent_keepalive: u16,
+}
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// Nobody answers.
+    #[error(
+        "no gateway runs with the files in {}. Start it: `systemctl start wg-mfa-gateway`, or \
+         `gateway-bin run --dir {}`", dir.display(), dir.display()
+    )]
+    NotRunning {
+        /// Which gateway.
+        dir: PathBuf,
+    },
+    /// The caller may not ask.
+    #[error("not permitted to ask the gateway at {}; run as root or as its user", socket.display())]
+    NotPermitted {
+        /// Where.
+        socket: PathBuf,
+    },
+    /// Somebody answers where a gateway was to begin.
+    #[error(
+        "another process already runs the gateway in {}; stop it first, or say --dir DIR for \
+         another gateway", dir.display()
+    )]
+    Running {
+        /// Which gateway.
+        dir: PathBuf,
+    },
+    /// The socket fails.
+    #[error("cannot use {}: {source}", socket.display())]
+    Socket {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The answer is of another version.
+    #[error("the running gateway's answer is not understood; it may be of another version: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// Asks the gateway that runs with the files in `dir`.
+///
+/// # Errors
+///
+/// [`StatusError`] says what to do.
+pub async fn ask(dir: &Path) -> Result<Status, StatusError> {
+    let socket = socket_path(dir);
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            StatusError::NotRunning { dir: dir.to_owned() }
+        }
+        io::ErrorKind::PermissionDenied => StatusError::NotPermitted { socket: socket.clone() },
+        _ => StatusError::Socket { socket: socket.clone(), source },
+    };
+    let mut answer = Vec::new();
+    let mut stream = UnixStream::connect(&socket).await.map_err(failed)?;
+    stream.read_to_end(&mut answer).await.map_err(failed)?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+/// Answers who asks, one after another.
+pub(crate) struct Server {
+    listener: UnixListener,
+    url: String,
+    interface: String,
+    backend: Backend,
+    commands: mpsc::Sender<Command>,
+    progress: watch::Receiver<Progress>,
+    link: watch::Receiver<LinkStatus>,
+}
+
+impl Server {
+    /// Takes the socket in the gateway's directory.
+    ///
+    /// # Errors
+    ///
+    /// [`StatusError::Running`] if another process answers there, [`StatusError::Socket`] if it
+    /// cannot be made.
+    pub(crate) async fn bind(
+        config: &Arc<Config>,
+        backend: Backend,
+        commands: mpsc::Sender<Command>,
+        progress: watch::Receiver<Progress>,
+        link: watch::Receiver<LinkStatus>,
+    ) -> Result<Self, StatusError> {
+        let socket = socket_path(&config.dir);
+        if UnixStream::connect(&socket).await.is_ok() {
+            return Err(StatusError::Running { dir: config.dir.clone() });
+        }
+        let failed = |source| StatusError::Socket { socket: socket.clone(), source };
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&socket).map_err(failed)?;
+        let owner_only = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&socket, owner_only).map_err(failed)?;
+        let (url, interface) = (config.core.to_string(), config.interface.clone());
+        Ok(Self { listener, url, interface, backend, commands, progress, link })
+    }
+
+    /// Answers until the kernel's task is gone.
+    pub(crate) async fn run(self) {
+        loop {
+            let (stream, _) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!("nobody can ask for the status any more: {error}");
+                    return core::future::pending().await;
+                }
+            };
+            let (to_us, look) = oneshot::channel();
+            if self.commands.send(Command::Look(to_us)).await.is_err() {
+                return;
+            }
+            let Ok(look) = look.await else { return };
+            if let Err(error) = answer(stream, &self.status(&look)).await {
+                tracing::debug!("who asked for the status did not take it: {error}");
+            }
+        }
+    }
+
+    fn status(&self, look: &Look) -> Status {
+        let (progress, link) = (self.progress.borrow(), self.link.borrow());
+        let mut interface = InterfaceStatus {
+            name: self.interface.clone(),
+            backend: self.backend.to_string(),
+            location: progress.location.clone(),
+            mfa_required: progress.mfa_required,
+            error: None,
+            public_key: None,
+            listen_port: 0,
+            fwmark: 0,
+            peers: Vec::new(),
+        };
+        match &look.interface {
+            Ok(found) => {
+                interface.public_key = found.public_key.map(|key| key.to_string());
+                interface.listen_port = found.listen_port;
+                interface.fwmark = found.fwmark.map_or(0, NonZeroU32::get);
+                interface.peers = found.peers.iter().map(peer_status).collect();
+                interface.peers.sort_by_key(|peer| core::cmp::Reverse(peer.latest_handshake_ms));
+            }
+            Err(error) => interface.error = Some(error.to_string()),
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            at_ms: millis(look.at),
+            interface,
+            core: CoreStatus {
+                url: self.url.clone(),
+                state: link.state,
+                since_ms: millis(link.since),
+                last_heard_ms: link.last_heard.map(millis),
+                error: link.error.clone(),
+                certificate_ends_ms: link.certificate_ends.map(millis),
+            },
+            revision_wanted: progress.wanted,
+            revision_verified: progress.verified,
+            kernel_error: progress.error.clone(),
+            statistics_period_ms: u64::try_from(progress.statistics_period.as_millis())
+                .unwrap_or(u64::MAX),
+            strangers_removed: progress.drift.strangers_removed,
+            peers_healed: progress.drift.peers_healed,
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, status: &Status) -> io::Result<()> {
+    stream.write_all(&serde_json::to_vec(status)?).await?;
+    stream.shutdown().await
+}
+
+fn peer_status(peer: &wg_types::Peer) -> PeerStatus {
+    PeerStatus {
+        public_key: peer.config.public_key.to_string(),
+        preshared_key: peer.config.preshared_key.is_some(),
+        endpoint: peer.stats.endpoint.map(|endpoint| endpoint.to_string()),
+        allowed_ips: peer.config.allowed_ips.iter().map(ToString::to_string).collect(),
+        latest_handshake_ms: peer.stats.last_handshake.map(millis),
+        rx_bytes: peer.stats.rx_bytes,
+        tx_bytes: peer.stats.tx_bytes,
+        persistent_keepalive: peer.config.persistent_keepalive.map_or(0, NonZeroU16::get),
+    }
+}
+
+fn socket_path(dir: &Path) -> PathBuf {
+    dir.join("status.sock")
+}
+
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
