@@ -191,6 +191,12 @@ impl Serial {
         Self(bytes)
     }
 
+    /// Returns the 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
     /// Takes a parsed certificate's serial number, if it is one of ours.
     fn from_der(raw: &[u8]) -> Option<Self> {
         raw.try_into().ok().map(Self)

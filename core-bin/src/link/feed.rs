@@ -50,6 +50,8 @@ pub struct Feed {
     troubles: u32,
     /// When the next snapshot may go.
     not_before: Duration,
+    /// When the store is next worth asking.
+    store_not_before: Duration,
 }
 
 impl Feed {
@@ -67,6 +69,9 @@ impl Feed {
     /// Returns what to send at `at`.
     #[must_use]
     pub fn due(&self, at: Duration) -> Due {
+        if at < self.store_not_before {
+            return Due::Nothing;
+        }
         match self.sent {
             None if at >= self.not_before => Due::Snapshot,
             Some(since) if self.woken => Due::Changes { since },
@@ -90,6 +95,11 @@ impl Feed {
     /// Notes that the changes since the last sent revision are not on record, or are too many.
     pub const fn changes_lost(&mut self) {
         self.sent = None;
+    }
+
+    /// Lets nothing be due until `until`, since the store cannot be read.
+    pub const fn put_off(&mut self, until: Duration) {
+        self.store_not_before = until;
     }
 
     /// Takes an acknowledgement. Returns the revision that the gateway now has.
@@ -119,6 +129,9 @@ impl Feed {
         self.not_before = at.saturating_add(pause.min(PAUSE_MAX));
     }
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -170,6 +183,15 @@ mod tests {
         assert_eq!(feed.acknowledged(7), Ok(7));
         feed.trouble(at(0));
         assert_eq!(feed.acknowledged(7), Ok(7));
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_read_is_left_alone_for_a_while() {
+        let mut feed = following(7);
+        feed.wake();
+        feed.put_off(at(1));
+        assert_eq!(feed.due(at(0)), Due::Nothing);
+        assert_eq!(feed.due(at(1)), Due::Changes { since: 7 });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The one meeting point of flows and gateways' streams. A flow that has committed a change
 //! [`wake`](Registry::wake)s its location and may [wait](Registry::wait_applied) for the
-//! acknowledgements; a stream takes a [`Seat`], sleeps until [woken](Seat::woken) and notes what
+//! acknowledgements; a stream takes a [`Seat`], sleeps until [called](Seat::called) and notes what
 //! its gateway has [applied](Seat::applied).
 //!
 //! In memory only: the truth about sessions is the store's, and a gateway that is not here takes a
@@ -16,7 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mfa_core::id::{GatewayId, LocationId};
 use mfa_core::time::Timestamp;
+use mfa_core::token::TokenDigest;
 use tokio::sync::watch;
+
+use crate::pki::Serial;
 
 /// Superseded processes remembered per gateway; more than two at once is already a mistake.
 const FENCED_REMEMBERED: usize = 16;
@@ -70,6 +73,15 @@ pub enum Protocol {
     Legacy,
 }
 
+/// By what a gateway proved who it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Credential {
+    /// A certificate of our CA, with this serial number.
+    Certificate(Serial),
+    /// A long-lived token with this digest.
+    Token(TokenDigest),
+}
+
 /// How far a location's gateways are with a revision.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Applied {
@@ -98,6 +110,15 @@ pub enum Closing {
     Superseded,
     /// The same process dialled again.
     Redialled,
+}
+
+/// What a stream must do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Call {
+    /// Look at the store.
+    Look,
+    /// End.
+    Close(Closing),
 }
 
 impl Registry {
@@ -182,6 +203,7 @@ impl Registry {
         self: &Arc<Self>,
         location: LocationId,
         gateway: GatewayId,
+        credential: Credential,
         process: &ProcessId,
         about: About,
         now: Timestamp,
@@ -221,7 +243,8 @@ impl Registry {
         let place = state.place(location);
         let wakes = place.wake.subscribe();
         let connected = Connected { gateway, applied: None, since: now, last_heard: now, about };
-        let entry = Entry { stream, process: process.clone(), connected, closing, news: true };
+        let process = process.clone();
+        let entry = Entry { stream, credential, process, connected, closing, news: true };
         place.seats.insert(gateway, entry);
         place.report_progress();
         drop(state);
@@ -240,11 +263,17 @@ impl Registry {
         news
     }
 
-    /// Lists every gateway that is connected, with its location.
-    pub fn all(&self) -> Vec<(LocationId, GatewayId)> {
+    /// Lists every gateway that is connected.
+    #[must_use]
+    pub fn all(&self) -> Vec<Seated> {
         let state = self.lock();
-        let places = state.locations.iter();
-        places.flat_map(|(&id, place)| place.seats.keys().map(move |&g| (id, g))).collect()
+        let seats = state.locations.iter().flat_map(|(&location, place)| {
+            place.seats.iter().map(move |(&gateway, seat)| {
+                let credential = seat.credential;
+                Seated { location, gateway, credential }
+            })
+        });
+        seats.collect()
     }
 
     fn applied(&self, location: LocationId, revision: i64) -> Applied {
@@ -269,8 +298,19 @@ pub struct ProcessId(pub Vec<u8>);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fenced;
 
-/// What the store should know of a gateway.
+/// Who sits where, and by what right.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seated {
+    /// Where.
+    pub location: LocationId,
+    /// Who.
+    pub gateway: GatewayId,
+    /// By what it proved who it is.
+    pub credential: Credential,
+}
+
+/// What the store should know of a gateway.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct News {
     /// Which gateway.
     pub gateway: GatewayId,
@@ -278,6 +318,8 @@ pub struct News {
     pub applied: Option<i64>,
     /// When its last message came.
     pub last_heard: Timestamp,
+    /// What it said of itself.
+    pub about: About,
 }
 
 /// A place in the registry; dropping it leaves.
@@ -291,19 +333,16 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Waits until the location was woken since the last call.
-    pub async fn woken(&mut self) {
-        if self.wakes.changed().await.is_err() {
-            core::future::pending::<()>().await;
-        }
-    }
-
-    /// Waits until the stream must close.
-    pub async fn closed(&mut self) -> Closing {
-        match self.closed.wait_for(Option::is_some).await {
-            Ok(why) => why.unwrap_or(Closing::Redialled),
-            // The entry was taken away by a newer stream of this gateway.
-            Err(_gone) => Closing::Redialled,
+    /// Waits until the stream must do something. Wakes that came meanwhile count as one.
+    pub async fn called(&mut self) -> Call {
+        tokio::select! {
+            biased;
+            closed = self.closed.wait_for(Option::is_some) => match closed {
+                Ok(why) => Call::Close(why.unwrap_or(Closing::Redialled)),
+                // A newer stream of this gateway has taken the entry away.
+                Err(_gone) => Call::Close(Closing::Redialled),
+            },
+            Ok(()) = self.wakes.changed() => Call::Look,
         }
     }
 
@@ -408,6 +447,7 @@ impl Place {
 #[derive(Debug)]
 struct Entry {
     stream: u64,
+    credential: Credential,
     process: ProcessId,
     connected: Connected,
     closing: watch::Sender<Option<Closing>>,
@@ -419,11 +459,12 @@ impl Entry {
         self.closing.send_replace(Some(why));
     }
 
-    const fn as_news(&self) -> News {
+    fn as_news(&self) -> News {
         News {
             gateway: self.connected.gateway,
             applied: self.connected.applied,
             last_heard: self.connected.last_heard,
+            about: self.connected.about.clone(),
         }
     }
 }
@@ -436,6 +477,7 @@ mod tests {
     const ROME: LocationId = LocationId::new(2);
     const A: GatewayId = GatewayId::new(1);
     const B: GatewayId = GatewayId::new(2);
+    const ANY: Credential = Credential::Token(TokenDigest::from_bytes([0; 32]));
     const BRIEFLY: Duration = Duration::from_secs(4);
 
     #[tokio::test(start_paused = true)]
@@ -493,7 +535,7 @@ mod tests {
         let mut older = join(&registry, A, 1);
         let newer = join(&registry, A, 2);
 
-        assert_eq!(older.closed().await, Closing::Superseded);
+        assert_eq!(older.called().await, Call::Close(Closing::Superseded));
         older.applied(9);
         assert_eq!(registry.list(PARIS)[0].applied, None);
         drop(older);
@@ -509,7 +551,7 @@ mod tests {
         let registry = Registry::new();
         let mut first = join(&registry, A, 1);
         let _second = join(&registry, A, 1);
-        assert_eq!(first.closed().await, Closing::Redialled);
+        assert_eq!(first.called().await, Call::Close(Closing::Redialled));
         assert!(try_join(&registry, A, 1).is_ok());
     }
 
@@ -518,18 +560,18 @@ mod tests {
         let registry = Registry::new();
         let mut seat = join(&registry, A, 1);
         registry.close(A, Closing::Revoked);
-        assert_eq!(seat.closed().await, Closing::Revoked);
+        assert_eq!(seat.called().await, Call::Close(Closing::Revoked));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wake_reaches_its_location_and_no_other() {
         let registry = Registry::new();
         let mut paris = join(&registry, A, 1);
-        let mut rome =
-            registry.join(ROME, B, &ProcessId(vec![2]), About::default(), at(0)).unwrap();
+        let process = ProcessId(vec![2]);
+        let mut rome = registry.join(ROME, B, ANY, &process, About::default(), at(0)).unwrap();
         registry.wake(PARIS);
-        paris.woken().await;
-        assert!(tokio::time::timeout(BRIEFLY, rome.woken()).await.is_err());
+        assert_eq!(paris.called().await, Call::Look);
+        assert!(tokio::time::timeout(BRIEFLY, rome.called()).await.is_err());
     }
 
     #[test]
@@ -538,11 +580,13 @@ mod tests {
         let seat = join(&registry, A, 1);
         seat.applied(3);
         seat.heard(at(5));
-        let news = News { gateway: A, applied: Some(3), last_heard: at(5) };
-        assert_eq!(registry.take_news(), [news]);
+        let about = About::default();
+        let news = News { gateway: A, applied: Some(3), last_heard: at(5), about };
+        let news = vec![news];
+        assert_eq!(registry.take_news(), news);
         assert_eq!(registry.take_news(), []);
         drop(seat);
-        assert_eq!(registry.take_news(), [news]);
+        assert_eq!(registry.take_news(), news);
     }
 
     fn join(registry: &Arc<Registry>, gateway: GatewayId, process: u8) -> Seat {
@@ -550,7 +594,7 @@ mod tests {
     }
 
     fn try_join(registry: &Arc<Registry>, gateway: GatewayId, process: u8) -> Result<Seat, Fenced> {
-        registry.join(PARIS, gateway, &ProcessId(vec![process]), About::default(), at(0))
+        registry.join(PARIS, gateway, ANY, &ProcessId(vec![process]), About::default(), at(0))
     }
 
     fn at(seconds: u64) -> Timestamp {

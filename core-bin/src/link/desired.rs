@@ -1,0 +1,117 @@
+//! Reads from the store what a location's gateways should have, in the words of the protocol.
+//!
+//! Pre-shared keys and the location's key are in memory only from here to the message.
+
+use std::collections::BTreeSet;
+
+use mfa_core::id::LocationId;
+use mfa_store::{DesiredPeer, Location, Store, StoreError, Touched};
+use mfa_wire::gateway::{InterfaceConfig, Peer};
+use wg_types::{PrivateKey, PublicKey};
+
+/// Everything that a location's gateways should have.
+#[derive(Debug)]
+pub struct All {
+    /// As of which revision.
+    pub revision: i64,
+    /// The interface.
+    pub interface: InterfaceConfig,
+    /// Its peers.
+    pub peers: Vec<Peer>,
+    /// The peers' keys.
+    pub keys: BTreeSet<PublicKey>,
+}
+
+/// What became of the peers that were touched.
+#[derive(Debug)]
+pub enum News {
+    /// It cannot be said, or not shortly: see [`all`].
+    Everything,
+    /// These peers are as they are now, whatever happened in between.
+    Peers {
+        /// As of which revision.
+        revision: i64,
+        /// Who should be there.
+        peers: Vec<Peer>,
+        /// Who must not be there.
+        removed: Vec<PublicKey>,
+    },
+}
+
+/// Reads everything.
+///
+/// # Errors
+///
+/// What the store reports; [`StoreError::Missing`] without that location.
+pub async fn all(store: &Store, location: LocationId) -> Result<All, StoreError> {
+    store
+        .read(move |view| {
+            let found = view.location(location)?.ok_or(StoreError::Missing { what: "location" })?;
+            let private_key = view.location_private_key(location)?;
+            let desired = view.desired_peers(location, None)?;
+            Ok(All {
+                revision: found.revision,
+                interface: interface(&found, &private_key),
+                keys: desired.iter().map(|peer| peer.public_key).collect(),
+                peers: desired.iter().map(peer).collect(),
+            })
+        })
+        .await
+}
+
+/// Reads what happened after the revision `since`.
+///
+/// # Errors
+///
+/// What the store reports; [`StoreError::Missing`] without that location.
+pub async fn since(store: &Store, location: LocationId, since: i64) -> Result<News, StoreError> {
+    store
+        .read(move |view| {
+            let changes = view.changes_since(location, since)?;
+            let touched = match changes.touched {
+                Touched::Everything => return Ok(News::Everything),
+                Touched::Peers(keys) if keys.len() > super::message::PEERS_MAX => {
+                    return Ok(News::Everything);
+                }
+                Touched::Peers(keys) => keys,
+            };
+            let keys: Vec<PublicKey> = touched.iter().copied().collect();
+            let desired = if keys.is_empty() {
+                Vec::new()
+            } else {
+                view.desired_peers(location, Some(&keys))?
+            };
+            let there: BTreeSet<PublicKey> = desired.iter().map(|peer| peer.public_key).collect();
+            Ok(News::Peers {
+                revision: changes.revision,
+                peers: desired.iter().map(peer).collect(),
+                removed: touched.difference(&there).copied().collect(),
+            })
+        })
+        .await
+}
+
+fn interface(location: &Location, private_key: &PrivateKey) -> InterfaceConfig {
+    let settings = &location.settings;
+    InterfaceConfig {
+        location_name: settings.name.clone(),
+        private_key: private_key.expose_secret().to_vec(),
+        listen_port: settings.listen_port.into(),
+        addresses: settings.addresses.iter().map(ToString::to_string).collect(),
+        mtu: settings.mtu.map_or(0, Into::into),
+        mfa_required: location.asks_mfa(),
+        statistics_period_millis: 0,
+    }
+}
+
+fn peer(peer: &DesiredPeer) -> Peer {
+    let session = peer.session.as_ref();
+    Peer {
+        public_key: peer.public_key.as_bytes().to_vec(),
+        allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
+        preshared_key: session.map(|session| session.psk.expose_secret().to_vec()),
+        persistent_keepalive: peer.keepalive.map_or(0, |seconds| seconds.get().into()),
+        session_id: session.map_or(0, |session| session.id.get()),
+        generation: session.map_or(0, |session| session.generation.get()),
+    }
+}
