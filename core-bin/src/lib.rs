@@ -1,12 +1,16 @@
 //! The control server: people, factors, sessions.
 
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod dir;
+pub mod flows;
 pub mod http;
+pub mod keys;
 pub mod link;
 pub mod log;
 pub mod mail;
+pub mod password;
 pub mod pki;
 pub mod rng;
 pub mod span;

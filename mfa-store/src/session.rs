@@ -195,6 +195,28 @@ impl Snapshot<'_> {
         rows.into_iter().map(SessionInfo::try_from).collect()
     }
 
+    /// Returns how a device's newest session in a location ended; `None` if there was none, or the
+    /// newest one lives.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn last_ended_session(
+        &mut self,
+        device: DeviceId,
+        location: LocationId,
+    ) -> Result<Option<SessionInfo>, StoreError> {
+        let row: Option<Row> = session::table
+            .filter(session::device_id.eq(device.get()))
+            .filter(session::location_id.eq(location.get()))
+            .order(session::id.desc())
+            .select(Row::as_select())
+            .first(self.conn)
+            .optional()?;
+        let newest = row.map(SessionInfo::try_from).transpose()?;
+        Ok(newest.filter(|newest| newest.ended.is_some()))
+    }
+
     /// Lists the live sessions whose lifetime is over at `now`.
     ///
     /// # Errors

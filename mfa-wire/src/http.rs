@@ -34,8 +34,9 @@ pub use secret::{Code, SecretText};
 /// The request header that carries a [`Proof`](crate::proof::Proof).
 pub const PROOF_HEADER: &str = "wgmfa-proof";
 
-/// The cookie that is an enrollment's session, set by [`path::ENROLLMENT_START`].
-pub const ENROLLMENT_COOKIE: &str = "wgmfa_enrollment";
+/// The cookie that is an enrollment's session, set by [`path::ENROLLMENT_START`]. The clients in use
+/// look for this very name.
+pub const ENROLLMENT_COOKIE: &str = "defguard_proxy";
 
 /// What stands for the device's private key in [`DeviceConfig::config`]: core never knows it.
 pub const PRIVATE_KEY_PLACEHOLDER: &str = "YOUR_PRIVATE_KEY";
