@@ -9,14 +9,14 @@ mod tally;
 
 pub(crate) use group::{GroupArgs, run as run_group};
 
+use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::time::Duration;
-use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{clock, vm};
+use crate::{clock, process, vm};
 use stage::Stage;
 use tally::Tally;
 
@@ -125,7 +125,7 @@ fn select(all: Vec<Stage>, only: &[String], skip: &[String]) -> Result<Vec<Stage
 /// Starts building the time-travelling kernel beside the other stages.
 fn prepare_kernel(log: &Path) -> Result<Child> {
     let log = fs::File::create(log)?;
-    Command::new(env::current_exe()?)
+    process::this()
         .args(["vm", "--time-travel", "--timeout", vm::BOOT_SECONDS, "--", "true"])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -5,13 +5,13 @@
 //! there, so that plain `cargo test` passes on any machine; their group runs them. They find the
 //! three programs in `$WGMFA_BIN_DIR`.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use super::stage::BUILD;
+use crate::process;
 
 /// The programs that journeys start.
 const PROGRAMS: [&str; 3] = ["core-bin", "gateway-bin", "client-bin"];
@@ -44,8 +44,8 @@ pub(crate) fn run(args: &GroupArgs) -> Result<ExitCode> {
     for test in built.tests.iter().filter(|test| test.group() == args.group) {
         eprintln!("\n     Running {} of {} ({})", test.name, test.package, test.path.display());
         let mut command = match args.group {
-            Group::Kernel => built.in_machine(test, &[])?,
-            Group::TimeTravel => built.in_machine(test, &["--time-travel"])?,
+            Group::Kernel => built.in_machine(test, &[]),
+            Group::TimeTravel => built.in_machine(test, &["--time-travel"]),
             Group::Unit | Group::Databases | Group::Userspace => built.here(test),
         };
         if args.group != Group::Unit {
@@ -159,14 +159,14 @@ impl Built {
         command
     }
 
-    fn in_machine(&self, test: &TestProgram, options: &[&str]) -> Result<Command> {
-        let mut command = Command::new(env::current_exe()?);
+    fn in_machine(&self, test: &TestProgram, options: &[&str]) -> Command {
+        let mut command = process::this();
         command.arg("vm").args(options);
         for program in &self.programs {
             command.arg("--file").arg(program);
         }
         command.arg("--").arg(&test.path);
-        Ok(command)
+        command
     }
 }
 
@@ -212,7 +212,7 @@ mod tests {
     fn a_test_on_a_machine_brings_the_programs_that_it_starts() {
         let built = Built::read(MESSAGES).unwrap();
 
-        let command = built.in_machine(&built.tests[0], &["--time-travel"]).unwrap();
+        let command = built.in_machine(&built.tests[0], &["--time-travel"]);
 
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         let expected = "vm --time-travel --file /t/debug/core-bin -- /t/debug/deps/kernel_idle-1";

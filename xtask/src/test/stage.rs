@@ -1,6 +1,5 @@
 //! The stages of `cargo xtask test`.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
@@ -9,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::{Outcome, Tally};
-use crate::clock;
+use crate::{clock, process};
 
 /// One stage: commands that run one after the other until one fails.
 #[derive(Debug)]
@@ -78,7 +77,7 @@ impl Stage {
         let start = clock::Stopwatch::start();
         let mut passed = true;
         for step in &self.commands {
-            let mut command = step.command(arguments)?;
+            let mut command = step.command(arguments);
             writeln!(file, "$ {}", describe(&command))?;
             let status = command
                 .stdin(Stdio::null())
@@ -97,25 +96,24 @@ impl Stage {
 }
 
 impl Step {
-    fn command(&self, arguments: &[String]) -> Result<Command> {
-        let command = match self {
+    fn command(&self, arguments: &[String]) -> Command {
+        match self {
             Cargo(words) => {
                 let mut command = Command::new("cargo");
                 command.args(*words).env("RUSTDOCFLAGS", "-D warnings");
                 command
             }
             Chore(words) => {
-                let mut command = Command::new(env::current_exe()?);
+                let mut command = process::this();
                 command.args(*words);
                 command
             }
             Group(name) => {
-                let mut command = Command::new(env::current_exe()?);
+                let mut command = process::this();
                 command.args(["group", name, "--"]).args(arguments);
                 command
             }
-        };
-        Ok(command)
+        }
     }
 }
 
