@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: builds the demonstration and the three programs, and becomes it.
 
 use std::env;
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -26,12 +27,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::for_demo();
     // The whole workspace, so that the tests find the same build.
     process::check(Command::new("cargo").args(["build", "--workspace", "--bins"]))?;
-    let program = target_dir()?.join("debug").join("demo");
-    let error = Command::new(&program)
-        .args(&args.options)
-        .env("WGMFA_BIN_DIR", program.with_file_name(""))
-        .exec();
-    Err(error).with_context(|| format!("cannot start {}", program.display()))
+    let mut command = start(&args.options)?;
+    Err(command.exec()).context("cannot start the demonstration")
+}
+
+/// The demonstration as it was built last.
+///
+/// # Errors
+///
+/// When this program does not know where that is.
+pub(crate) fn start(options: &[impl AsRef<OsStr>]) -> Result<Command> {
+    let dir = target_dir()?.join("debug");
+    let mut command = Command::new(dir.join("demo"));
+    command.args(options).env("WGMFA_BIN_DIR", dir);
+    Ok(command)
 }
 
 /// Where cargo puts what it builds.

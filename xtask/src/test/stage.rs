@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::{Outcome, Tally};
-use crate::{clock, process};
+use crate::{clock, demo, process};
 
 /// One stage: commands that run one after the other until one fails.
 #[derive(Debug)]
@@ -24,11 +24,13 @@ enum Step {
     Cargo(&'static [&'static str]),
     /// This program with these arguments.
     Chore(&'static [&'static str]),
+    /// The demonstration as the build stage left it, with these arguments.
+    Demo(&'static [&'static str]),
     /// A group of test programs; the arguments of `cargo xtask test -- …` go to them.
     Group(&'static str),
 }
 
-use Step::{Cargo, Chore, Group};
+use Step::{Cargo, Chore, Demo, Group};
 
 /// All stages, in the order in which they run: what fails soonest comes first.
 pub(super) fn all() -> Vec<Stage> {
@@ -57,7 +59,7 @@ pub(super) fn all() -> Vec<Stage> {
                 Cargo(&["test", "--doc", "--workspace"]),
             ],
         ),
-        stage("demo", "the demonstration ends well", vec![Chore(&["demo", "--once"])]),
+        stage("demo", "the demonstration ends well", vec![Cargo(&BUILD), Demo(&["--once"])]),
     ]
 }
 
@@ -77,7 +79,7 @@ impl Stage {
         let start = clock::Stopwatch::start();
         let mut passed = true;
         for step in &self.commands {
-            let mut command = step.command(arguments);
+            let mut command = step.command(arguments)?;
             writeln!(file, "$ {}", describe(&command))?;
             let status = command
                 .stdin(Stdio::null())
@@ -96,8 +98,8 @@ impl Stage {
 }
 
 impl Step {
-    fn command(&self, arguments: &[String]) -> Command {
-        match self {
+    fn command(&self, arguments: &[String]) -> Result<Command> {
+        let command = match self {
             Cargo(words) => {
                 let mut command = Command::new("cargo");
                 command.args(*words).env("RUSTDOCFLAGS", "-D warnings");
@@ -108,12 +110,14 @@ impl Step {
                 command.args(*words);
                 command
             }
+            Demo(words) => demo::start(words)?,
             Group(name) => {
                 let mut command = process::this();
                 command.args(["group", name, "--"]).args(arguments);
                 command
             }
-        }
+        };
+        Ok(command)
     }
 }
 
