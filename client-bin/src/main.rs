@@ -1,3 +1,7 @@
 //! The client: a second factor, then the tunnel.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    client_bin::run::main().into()
+}

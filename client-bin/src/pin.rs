@@ -39,7 +39,7 @@ impl CaPin {
 /// The text is no SHA-256 fingerprint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "the part of the token after the dot is not a fingerprint: copy the token again, in one piece"
+    "the part of the token after the dot is not the fingerprint of a certificate. Copy the token again, in one piece"
 )]
 pub struct BadPin;
 

@@ -14,6 +14,7 @@ use wg_types::PrivateKey;
 use zeroize::Zeroizing;
 
 use crate::location::Location;
+use crate::mfa::Pending;
 use crate::pin::CaPin;
 use crate::serde_keys::private_key;
 
@@ -38,7 +39,7 @@ impl Default for State {
 }
 
 /// One server and what it knows this device as.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Instance {
     /// The server's own id, which survives a change of its name.
     pub id: String,
@@ -59,6 +60,12 @@ pub struct Instance {
     pub polling_token: Option<SecretText>,
     /// The enrollment session, while it is good: it may set up a factor.
     pub enrollment: Option<EnrollmentSession>,
+    /// A factor whose setup waits for its first code.
+    #[serde(default)]
+    pub pending_setup: Option<Pending>,
+    /// The version of the last Instance Update; `None`: the server gives none.
+    #[serde(default)]
+    pub config_version: Option<String>,
     /// The locations of the last Instance Update.
     pub locations: Vec<Location>,
 }
@@ -301,6 +308,8 @@ pub(crate) mod tests {
             private_key: PrivateKey::from_bytes([7; 32]),
             polling_token: Some(SecretText::new("poll-me")),
             enrollment: None,
+            pending_setup: None,
+            config_version: None,
             locations: Vec::new(),
         }
     }

@@ -1,0 +1,18 @@
+//! The one place that asks for random bytes.
+
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use std::io;
+use wg_types::PrivateKey;
+use zeroize::Zeroizing;
+
+/// Makes a private key from the system's generator.
+///
+/// # Errors
+///
+/// [`io::Error`] if the system has no random bytes to give.
+pub fn private_key() -> io::Result<PrivateKey> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    SysRng.try_fill_bytes(bytes.as_mut_slice()).map_err(io::Error::other)?;
+    Ok(PrivateKey::from_bytes(*bytes))
+}
