@@ -6,6 +6,8 @@
 #![expect(clippy::print_stderr, reason = "a command-line tool talks to the person who ran it")]
 
 mod arrows;
+mod bench;
+mod built;
 mod cache;
 mod clock;
 mod debian;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Chore::Vm(args) => vm::run(args),
         Chore::Demo(args) => demo::run(args),
         Chore::Test(args) => test::run(args),
+        Chore::Bench(args) => bench::run(args),
         Chore::Group(args) => test::run_group(args),
         Chore::Arrows => arrows::run(),
         Chore::Deny => deny::run(),
@@ -51,6 +54,8 @@ enum Chore {
     Demo(demo::Args),
     /// Run all that must hold, in stages.
     Test(test::Args),
+    /// Run the benchmarks.
+    Bench(bench::Args),
     /// Run one group of test programs: what a stage of `test` does.
     #[command(hide = true)]
     Group(test::GroupArgs),
