@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use wg_netlink::gate::Gate;
 use wg_netlink::{Error, WireGuard};
 use zeroize::Zeroizing;
 
@@ -33,6 +34,9 @@ Examples:
     gateway-bin status"
 )]
 pub struct Cli {
+    /// Where the gateway's files are.
+    #[arg(long, global = true, default_value = DEFAULT_DIR, env = "WGMFA_GATEWAY_DIR")]
+    dir: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -103,9 +107,6 @@ struct EnrollArgs {
     /// The SHA-256 of core's certificate authority.
     #[arg(long, value_name = "HEX", env = "WGMFA_GATEWAY_CA_PIN")]
     ca_pin: Pin,
-    /// Where the gateway's files shall be.
-    #[arg(long, default_value = DEFAULT_DIR, env = "WGMFA_GATEWAY_DIR")]
-    dir: PathBuf,
     /// The interface that the gateway shall program.
     #[arg(long, value_name = "NAME", default_value = DEFAULT_INTERFACE,
           env = "WGMFA_GATEWAY_INTERFACE")]
@@ -117,9 +118,6 @@ struct EnrollArgs {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Where the gateway's files are.
-    #[arg(long, default_value = DEFAULT_DIR, env = "WGMFA_GATEWAY_DIR")]
-    dir: PathBuf,
     /// Where core listens for gateways.
     #[arg(long, value_name = "URL", env = "WGMFA_GATEWAY_CORE")]
     core: Option<CoreUrl>,
@@ -135,6 +133,13 @@ struct RunArgs {
     /// How often core is asked for a sign of life, such as 10s.
     #[arg(long, value_name = "SPAN", env = "WGMFA_GATEWAY_HEARTBEAT_PERIOD")]
     heartbeat_period: Option<Period>,
+    /// How long, in a location with MFA, traffic passes after core was last heard, such as 90s.
+    #[arg(long, value_name = "SPAN", env = "WGMFA_GATEWAY_LEASE")]
+    lease: Option<Period>,
+    /// Whether to let no peer in where the kernel has no nftables to hold the lease.
+    #[arg(long, value_name = "BOOL", env = "WGMFA_GATEWAY_REQUIRE_GATE", num_args = 0..=1,
+          default_missing_value = "true")]
+    require_gate: Option<bool>,
     /// What is logged: error, warn, info, debug, trace, or a filter by module.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "WGMFA_GATEWAY_LOG")]
     log: String,
@@ -145,14 +150,14 @@ struct RunArgs {
 
 #[derive(Debug, Args)]
 struct StatusArgs {
-    /// Where the gateway's files are.
-    #[arg(long, default_value = DEFAULT_DIR, env = "WGMFA_GATEWAY_DIR")]
-    dir: PathBuf,
     /// For whom.
     #[arg(short, long, default_value = "human")]
     output: Output,
-    /// One line a peer, separated by tabs.
+    /// The same as -o json.
     #[arg(long, conflicts_with = "output")]
+    json: bool,
+    /// One line a peer, separated by tabs.
+    #[arg(long, conflicts_with_all = ["output", "json"])]
     dump: bool,
 }
 
@@ -182,9 +187,9 @@ impl Cli {
     /// A sentence for the person at the terminal, with its causes.
     pub async fn execute(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Enroll(args) => enroll(args).await,
-            Command::Run(args) => run(args).await,
-            Command::Status(args) => show(&args).await,
+            Command::Enroll(args) => enroll(self.dir, args).await,
+            Command::Run(args) => run(&self.dir, args).await,
+            Command::Status(args) => show(&self.dir, &args).await,
             Command::Completions { shell } => {
                 let mut text = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "gateway-bin", &mut text);
@@ -199,8 +204,8 @@ impl Cli {
     }
 }
 
-async fn enroll(args: EnrollArgs) -> anyhow::Result<()> {
-    let EnrollArgs { core, token, ca_pin, dir, interface, backend } = args;
+async fn enroll(dir: PathBuf, args: EnrollArgs) -> anyhow::Result<()> {
+    let EnrollArgs { core, token, ca_pin, interface, backend } = args;
     let token = Zeroizing::new(token);
     let enrolled =
         enroll::enroll(Enrollment { core, token, ca_pin, dir: dir.clone(), interface, backend })
@@ -227,7 +232,7 @@ fn run_command(dir: &Path) -> String {
     }
 }
 
-async fn run(args: RunArgs) -> anyhow::Result<()> {
+async fn run(dir: &Path, args: RunArgs) -> anyhow::Result<()> {
     log(&args.log, args.log_format)?;
     let overrides = Overrides {
         core: args.core,
@@ -235,13 +240,21 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         backend: args.backend,
         statistics_period: args.statistics_period,
         heartbeat_period: args.heartbeat_period,
+        lease: args.lease,
+        require_gate: args.require_gate,
     };
-    let config = Config::load(&args.dir, overrides)?;
+    let config = Config::load(dir, overrides)?;
     let wireguard = open(&config)?;
     let (interface, backend) = (config.interface.clone(), config.backend);
     let reopen = move || wg_netlink::open(&interface, backend.into());
     let stop = stop()?;
-    Ok(Gateway::new(config, wireguard).reopen_with(reopen).serve(stop).await?)
+    let gate = Gate::new(&config.interface);
+    let mut gateway = Gateway::new(config, wireguard).reopen_with(reopen);
+    match gate {
+        Ok(gate) => gateway = gateway.gate_with(gate),
+        Err(error) => tracing::warn!("the kernel cannot hold the lease: {error}"),
+    }
+    Ok(gateway.serve(stop).await?)
 }
 
 fn open(config: &Config) -> anyhow::Result<Box<dyn WireGuard>> {
@@ -284,7 +297,7 @@ fn stop() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 fn log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter: EnvFilter = filter
+    let filter: EnvFilter = format!("{filter},{}", wg_netlink::userspace::LOG_FILTER)
         .parse()
         .with_context(|| format!("{filter:?} is no log filter; try info or gateway_bin=debug"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
@@ -295,15 +308,16 @@ fn log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn show(args: &StatusArgs) -> anyhow::Result<()> {
-    let status = status::ask(&args.dir).await?;
+async fn show(dir: &Path, args: &StatusArgs) -> anyhow::Result<()> {
+    let status = status::ask(dir).await?;
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = if io::stdout().is_terminal() && !plain {
         render::Colour::Ansi
     } else {
         render::Colour::None
     };
-    let text = match (args.dump, args.output) {
+    let output = if args.json { Output::Json } else { args.output };
+    let text = match (args.dump, output) {
         (true, _) => render::dump(&status),
         (false, Output::Human) => render::human(&status, colour),
         (false, Output::Json) => format!("{}\n", serde_json::to_string_pretty(&status)?),
@@ -346,7 +360,15 @@ mod tests {
         assert!(!format!("{parsed:?}").contains("\"T\""), "the token is not shown");
         let Command::Enroll(args) = parsed.command else { panic!("another command") };
         assert_eq!(args.ca_pin.to_string(), pin);
-        assert_eq!(args.dir, Path::new(DEFAULT_DIR));
+        assert_eq!(parsed.dir, Path::new(DEFAULT_DIR));
+    }
+
+    #[test]
+    fn the_directory_can_be_said_before_and_after_the_command() {
+        for line in [["--dir", "/d", "status"], ["status", "--dir", "/d"]] {
+            let parsed = Cli::try_parse_from(["gateway-bin"].into_iter().chain(line)).unwrap();
+            assert_eq!(parsed.dir, Path::new("/d"));
+        }
     }
 
     #[test]

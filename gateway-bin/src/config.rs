@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use wg_netlink::Want;
 
 use crate::files::{self, FileError, Readers};
+use crate::lease::Without;
 
 /// Where a gateway keeps its files unless told otherwise.
 pub const DEFAULT_DIR: &str = "/var/lib/wg-mfa-gateway";
@@ -24,6 +25,9 @@ pub const DEFAULT_STATISTICS_PERIOD: Duration = Duration::from_secs(30);
 
 /// How often core is asked for a sign of life unless told otherwise.
 pub const DEFAULT_HEARTBEAT_PERIOD: Duration = Duration::from_secs(10);
+
+/// How long traffic passes after core was last heard unless told otherwise.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(90);
 
 /// Where core listens for gateways unless its URL says otherwise.
 const DEFAULT_PORT: u16 = 8444;
@@ -44,6 +48,10 @@ pub struct Config {
     /// How often core is asked for a sign of life. After three without one the connection is given
     /// up and made anew.
     pub heartbeat_period: Duration,
+    /// How long traffic of peers with sessions passes after core was last heard.
+    pub lease: Duration,
+    /// Whether to serve a location with MFA where the kernel cannot hold the lease.
+    pub without_gate: Without,
 }
 
 /// What overrules the file; `None`: nothing does.
@@ -59,6 +67,10 @@ pub struct Overrides {
     pub statistics_period: Option<Period>,
     /// How often core is asked for a sign of life.
     pub heartbeat_period: Option<Period>,
+    /// How long traffic passes after core was last heard.
+    pub lease: Option<Period>,
+    /// Whether to refuse a location with MFA where the kernel cannot hold the lease.
+    pub require_gate: Option<bool>,
 }
 
 /// `gateway.toml` as it is written.
@@ -79,6 +91,12 @@ pub struct ConfigFile {
     /// See [`Config::heartbeat_period`].
     #[serde(default = "default_heartbeat_period")]
     pub heartbeat_period: Period,
+    /// See [`Config::lease`].
+    #[serde(default = "default_lease")]
+    pub lease: Period,
+    /// `true` is [`Without::Refuse`].
+    #[serde(default)]
+    pub require_gate: bool,
 }
 
 /// How WireGuard is to run.
@@ -129,6 +147,11 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
+    /// One lost heartbeat would stop all traffic.
+    #[error(
+        "lease must be at least three times heartbeat_period, or one lost answer stops traffic"
+    )]
+    ShortLease,
     /// The configuration cannot be put into words.
     #[error("the configuration cannot be written: {0}")]
     Unwritable(#[from] toml::ser::Error),
@@ -151,13 +174,21 @@ impl Config {
         };
         let file: ConfigFile = toml::from_str(&text)
             .map_err(|source| ConfigError::Syntax { path, source: Box::new(source) })?;
+        let heartbeat_period = overrides.heartbeat_period.unwrap_or(file.heartbeat_period).0;
+        let lease = overrides.lease.unwrap_or(file.lease).0;
+        if lease < heartbeat_period * 3 {
+            return Err(ConfigError::ShortLease);
+        }
+        let required = overrides.require_gate.unwrap_or(file.require_gate);
         Ok(Self {
             dir: dir.to_owned(),
             core: overrides.core.unwrap_or(file.core),
             interface: overrides.interface.unwrap_or(file.interface),
             backend: overrides.backend.unwrap_or(file.backend),
             statistics_period: overrides.statistics_period.unwrap_or(file.statistics_period).0,
-            heartbeat_period: overrides.heartbeat_period.unwrap_or(file.heartbeat_period).0,
+            heartbeat_period,
+            lease,
+            without_gate: if required { Without::Refuse } else { Without::Serve },
         })
     }
 }
@@ -172,6 +203,8 @@ impl ConfigFile {
             backend: Backend::default(),
             statistics_period: default_statistics_period(),
             heartbeat_period: default_heartbeat_period(),
+            lease: default_lease(),
+            require_gate: false,
         }
     }
 
@@ -188,6 +221,9 @@ impl ConfigFile {
 #   backend            auto, kernel or userspace
 #   statistics_period  how often statistics are sent, unless core says otherwise
 #   heartbeat_period   how often core is asked for a sign of life
+#   lease              how long, in a location with MFA, traffic passes after core was last heard;
+#                      the kernel holds it (nftables), whatever becomes of this process
+#   require_gate       true: where the kernel has no nftables, let no peer in
 # Each can be overruled: WGMFA_GATEWAY_INTERFACE=wg1, or --interface wg1.
 
 ";
@@ -304,6 +340,10 @@ const fn default_heartbeat_period() -> Period {
     Period(DEFAULT_HEARTBEAT_PERIOD)
 }
 
+const fn default_lease() -> Period {
+    Period(DEFAULT_LEASE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,6 +362,7 @@ mod tests {
         assert_eq!((plain.interface.as_str(), plain.backend), ("wg0", Backend::Auto));
         assert_eq!(plain.statistics_period, Duration::from_secs(30));
         assert_eq!(plain.heartbeat_period, Duration::from_secs(10));
+        assert_eq!((plain.lease, plain.without_gate), (Duration::from_secs(90), Without::Serve));
 
         let overrides = Overrides {
             interface: Some("wg7".into()),
@@ -350,6 +391,18 @@ mod tests {
         std::fs::write(dir.path().join("gateway.toml"), text).unwrap();
         let error = Config::load(dir.path(), Overrides::default()).unwrap_err();
         assert!(error.to_string().contains("statistic_period"), "{error}");
+    }
+
+    #[test]
+    fn a_lease_outlives_two_lost_heartbeats() {
+        let dir = tempfile::tempdir().unwrap();
+        ConfigFile::new(url("https://core.example.com")).write(dir.path()).unwrap();
+        let lease = |text: &str| {
+            let lease = Some(text.parse().unwrap());
+            Config::load(dir.path(), Overrides { lease, ..Overrides::default() })
+        };
+        assert!(matches!(lease("29s"), Err(ConfigError::ShortLease)));
+        assert!(lease("30s").is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use core::future::Future;
 use core::pin::{Pin, pin};
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -18,7 +19,7 @@ use mfa_wire::gateway::from_gateway::Message as Outbound;
 use mfa_wire::gateway::gateway_client::GatewayClient;
 use mfa_wire::gateway::to_gateway::Message as Inbound;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -43,6 +44,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many heartbeats may stay unanswered.
 const UNANSWERED: u32 = 3;
+
+/// How many heartbeats are remembered. An answer to an older one would be of no use.
+const UNANSWERED_KEPT: usize = 16;
 
 /// How long after a failed renewal the next is tried.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
@@ -197,6 +201,12 @@ impl Link {
                         Err(status) => return status.into(),
                     };
                     heard_at = clock::now();
+                    if let Some(Inbound::Heartbeat(answer)) = &message.message
+                        && let Some(sent_at) = conversation.answered(answer.number)
+                    {
+                        // If the kernel's task is so busy that there is no room, the next one counts.
+                        let _ = self.commands.try_send(Command::Confirm(sent_at));
+                    }
                     self.status.send_modify(|status| status.last_heard = Some(clock::wall()));
                     let resync = conversation.hear(message);
                     if conversation.pending.is_some() {
@@ -219,6 +229,7 @@ impl Link {
                         renewal = Some(Box::pin(renew(channel.clone(), Arc::clone(&self.config))));
                     }
                     heartbeat += 1;
+                    conversation.asked(heartbeat, clock::now());
                     say(Outbound::Heartbeat(wire::Heartbeat { number: heartbeat }))
                 }
                 renewed = finished(&mut renewal) => {
@@ -284,6 +295,8 @@ struct Conversation {
     pending: Option<Update>,
     /// Core has sent something whole.
     begun: bool,
+    /// Heartbeats that are not answered yet, and when they were sent.
+    unanswered: VecDeque<(u64, Instant)>,
 }
 
 impl Conversation {
@@ -304,6 +317,21 @@ impl Conversation {
         self.begun = true;
         self.pending = Some(update);
         None
+    }
+
+    /// Notes that a heartbeat is sent.
+    fn asked(&mut self, number: u64, now: Instant) {
+        self.unanswered.push_back((number, now));
+        if self.unanswered.len() > UNANSWERED_KEPT {
+            self.unanswered.pop_front();
+        }
+    }
+
+    /// When the heartbeat of this number was sent, which is answered now. An answer to another
+    /// number, or a second one, counts for nothing.
+    fn answered(&mut self, number: u64) -> Option<Instant> {
+        let at = self.unanswered.iter().position(|(sent, _)| *sent == number)?;
+        self.unanswered.drain(..=at).next_back().map(|(_, sent_at)| sent_at)
     }
 
     /// Puts a report into messages. On a stream on which core has said nothing yet it is of the

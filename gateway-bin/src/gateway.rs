@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::control::{Link, LinkState, LinkStatus};
 use crate::identity::{Identity, IdentityError};
 use crate::kernel::{COMMANDS, Kernel, Progress, Reopen};
+use crate::lease::{Gate, Lease};
 use crate::program::Program;
 use crate::status::{Server, StatusError};
 use crate::{clock, rng, systemd};
@@ -32,6 +33,7 @@ const REPORTS: usize = 16;
 pub struct Gateway {
     config: Config,
     wireguard: Box<dyn WireGuard>,
+    gate: Option<Box<dyn Gate>>,
     reopen: Option<Reopen>,
 }
 
@@ -56,7 +58,15 @@ impl Gateway {
     /// Takes charge of an interface.
     #[must_use]
     pub fn new(config: Config, wireguard: Box<dyn WireGuard>) -> Self {
-        Self { config, wireguard, reopen: None }
+        Self { config, wireguard, gate: None, reopen: None }
+    }
+
+    /// Lets the kernel hold traffic of peers with sessions back unless core's word is fresh. Without
+    /// this, or where the kernel has no nftables, peers stay open while core is away.
+    #[must_use]
+    pub fn gate_with(mut self, gate: impl Gate + 'static) -> Self {
+        self.gate = Some(Box::new(gate));
+        self
     }
 
     /// Says how to make the interface anew should someone delete it. Without this a deleted
@@ -90,7 +100,7 @@ impl Gateway {
     ///
     /// [`RunError`] if the gateway cannot begin or a part of it fails. Core being away is no error.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { config, wireguard, reopen } = self;
+        let Self { config, wireguard, gate, reopen } = self;
         let identity = Identity::load(&config.dir)?;
         let config = Arc::new(config);
         let backend = wireguard.backend();
@@ -112,7 +122,7 @@ impl Gateway {
             Server::bind(&config, backend, commands.clone(), progress_seen.clone(), link_seen)
                 .await?;
         let kernel = Kernel {
-            program: Program::new(wireguard),
+            program: Program::new(wireguard, Lease::new(gate, config.lease, config.without_gate)),
             reopen,
             statistics_period: config.statistics_period,
             commands: to_kernel,

@@ -17,8 +17,9 @@ use wg_netlink::fake::{FakeInterface, FakeKernel};
 
 use crate::config::{Backend, Config, CoreUrl};
 use crate::gateway::{Gateway, RunError};
+use crate::lease::Without;
 use crate::status;
-use crate::testing::{FakeCore, Talk, key, snapshot};
+use crate::testing::{FakeCore, FakeGate, Talk, key, snapshot};
 
 /// Whatever must come comes within this time, or the test has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -27,6 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Running {
     wg0: FakeInterface,
     kernel: FakeKernel,
+    gate: FakeGate,
     dir: TempDir,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), RunError>>,
@@ -41,6 +43,8 @@ fn config(dir: PathBuf, core: &str) -> Config {
         backend: Backend::Auto,
         statistics_period: Duration::from_secs(3600),
         heartbeat_period: Duration::from_secs(10),
+        lease: Duration::from_secs(90),
+        without_gate: Without::Serve,
     }
 }
 
@@ -63,13 +67,15 @@ impl Running {
         let wg0 = kernel.interface("wg0");
         let (stop, stopped) = oneshot::channel::<()>();
         let again = kernel.clone();
+        let gate = FakeGate::default();
         let gateway = Gateway::new(config, Box::new(wg0.clone()))
-            .reopen_with(move || Ok(Box::new(again.interface("wg0"))));
+            .reopen_with(move || Ok(Box::new(again.interface("wg0"))))
+            .gate_with(gate.clone());
         let shutdown = async move {
             let _ = stopped.await;
         };
         let task = tokio::spawn(gateway.serve(shutdown));
-        Self { wg0, kernel, dir, stop: Some(stop), task }
+        Self { wg0, kernel, gate, dir, stop: Some(stop), task }
     }
 
     /// Stops the process; the kernel and the files stay.

@@ -15,6 +15,7 @@ use wg_types::Interface;
 
 use crate::backoff::Backoff;
 use crate::desired::{Desired, DesiredError};
+use crate::lease::Standing;
 use crate::program::{Check, Drift, Program, SyncError, Update};
 use crate::{clock, rng, systemd};
 
@@ -33,6 +34,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(10);
 pub(crate) enum Command {
     /// Core's word.
     Update(Update),
+    /// Core has answered the heartbeat that was sent then.
+    Confirm(Instant),
     /// Another process has this identity: hands off.
     StandDown,
     /// Core has dismissed this gateway.
@@ -56,6 +59,8 @@ pub(crate) enum Report {
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) interface: Result<Interface, Error>,
+    /// How the lease stands, and how often the gate was built anew; `None`: there is no gate.
+    pub(crate) lease: Option<(Standing, u32)>,
     pub(crate) at: SystemTime,
 }
 
@@ -199,9 +204,14 @@ impl Hands {
         let mut reports = Vec::new();
         let mut lookers = Vec::new();
         let mut asked = false;
+        let mut confirmed = false;
         for command in commands {
             match command {
                 Command::Update(update) => asked |= self.take(update, &mut reports),
+                Command::Confirm(sent_at) => {
+                    self.program.confirm(sent_at);
+                    confirmed = true;
+                }
                 Command::StandDown => self.program.stand_down(),
                 Command::Dismiss => self.program.dismiss(),
                 Command::Look(looker) => lookers.push(looker),
@@ -211,8 +221,14 @@ impl Hands {
         outcome.asked |= asked;
         reports.append(&mut outcome.reports);
         outcome.reports = reports;
+        if confirmed && let Err(error) = self.program.renew(clock::now()) {
+            let text = format!("the lease was not renewed: {error}");
+            tracing::error!("{text}");
+            outcome.error.get_or_insert(text);
+        }
         for looker in lookers {
-            let look = Look { interface: self.program.look(), at: clock::wall() };
+            let (interface, lease) = (self.program.look(), self.program.lease());
+            let look = Look { interface, lease, at: clock::wall() };
             // Who has gone away meanwhile no longer wants to see it.
             let _ = looker.send(look);
         }
@@ -235,10 +251,10 @@ impl Hands {
 
     fn sync(&mut self) -> Outcome {
         if !self.program.is_behind() {
-            let _ = self.program.sync();
+            let _ = self.program.sync(clock::now());
             return Outcome::default();
         }
-        let result = self.program.sync();
+        let result = self.program.sync(clock::now());
         let error = self.judge(result.err());
         if error.is_none() {
             let peers = self.program.desired().map_or(0, |desired| desired.peers().len());
@@ -248,7 +264,7 @@ impl Hands {
     }
 
     fn check(&mut self) -> Outcome {
-        match self.program.check(clock::wall()) {
+        match self.program.check(clock::now(), clock::wall()) {
             Ok(check) => {
                 let Drift { strangers_removed, peers_healed } = check.drift;
                 if check.drift != Drift::default() {
@@ -336,5 +352,30 @@ async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => core::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wg_netlink::fake::FakeKernel;
+
+    use super::*;
+    use crate::lease::{Lease, Without};
+    use crate::testing::{FakeGate, peer, snapshot};
+
+    #[test]
+    fn an_answer_that_came_before_a_dismissal_does_not_open_the_gate_again() {
+        let gate = FakeGate::default();
+        let lease =
+            Lease::new(Some(Box::new(gate.clone())), Duration::from_secs(90), Without::Serve);
+        let wg0 = FakeKernel::new().interface("wg0");
+        let mut hands = Hands { program: Program::new(Box::new(wg0), lease), reopen: None };
+        let snapshot = Update::Snapshot { snapshot: snapshot(1, [peer(1, 1, 1)]), fresh: true };
+        hands.obey(vec![Command::Update(snapshot), Command::Confirm(clock::now())]);
+        assert!(gate.open().is_some());
+
+        hands.obey(vec![Command::Confirm(clock::now()), Command::Dismiss]);
+
+        assert_eq!(gate.open(), None);
     }
 }

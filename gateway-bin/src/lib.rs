@@ -23,6 +23,7 @@ pub mod identity;
 #[cfg(test)]
 mod journeys;
 pub mod kernel;
+pub mod lease;
 pub mod program;
 pub mod reconcile;
 pub(crate) mod rng;

@@ -14,11 +14,14 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use mfa_wire::gateway as wire;
+use tokio::time::Instant;
+use wg_netlink::gate::GateError;
 use wg_netlink::{ApplyError, Backend, WireGuard};
 use wg_types::{Interface, InterfaceConfig, PublicKey};
 
 use crate::desired::{Desired, DesiredError, DesiredInterface};
-use crate::reconcile::{Known, reconcile, without_looking};
+use crate::lease::{Lease, Standing};
+use crate::reconcile::{Known, is_cut, reconcile, without_looking};
 use crate::stats;
 
 /// A change of more peers than this is compared with a dump before it is applied.
@@ -31,6 +34,7 @@ const ROUNDS: usize = 3;
 #[derive(Debug)]
 pub struct Program {
     wireguard: Box<dyn WireGuard>,
+    lease: Lease,
     desired: Option<Desired>,
     known: Known,
     behind: Behind,
@@ -100,6 +104,9 @@ pub enum SyncError {
     /// The interface could not be read or set.
     #[error(transparent)]
     Interface(#[from] wg_netlink::Error),
+    /// There is no gate, and so no peer may enter.
+    #[error("no peer can enter: {0}")]
+    Gate(#[from] GateError),
     /// Peers could not be set.
     #[error("{0}")]
     Peers(#[from] ApplyError),
@@ -111,9 +118,10 @@ pub enum SyncError {
 impl Program {
     /// Takes charge of an interface, and touches nothing yet.
     #[must_use]
-    pub fn new(wireguard: Box<dyn WireGuard>) -> Self {
+    pub fn new(wireguard: Box<dyn WireGuard>, lease: Lease) -> Self {
         Self {
             wireguard,
+            lease,
             desired: None,
             known: Known::default(),
             behind: Behind::Nothing,
@@ -163,7 +171,7 @@ impl Program {
     /// # Errors
     ///
     /// [`SyncError`]; whatever part was done stays done, and calling again is safe.
-    pub fn sync(&mut self) -> Result<Option<u64>, SyncError> {
+    pub fn sync(&mut self, now: Instant) -> Result<Option<u64>, SyncError> {
         let Some(desired) = &self.desired else { return Ok(None) };
         // Until all went well the worst is assumed.
         match core::mem::replace(&mut self.behind, Behind::Everything) {
@@ -172,13 +180,13 @@ impl Program {
                 let updates = without_looking(desired, &touched, &self.known);
                 self.wireguard.apply(&updates)?;
                 // What differs now was not touched, so someone else changed it.
-                self.drift.peers_healed += self.repair(None)?;
+                self.drift.peers_healed += self.repair(None, Ok(()))?;
                 self.settled(Some(&touched));
             }
             Behind::Peers(_) | Behind::Everything => {
-                self.repair(None)?;
-                self.join()?;
-                self.settled(None);
+                let gate = self.prepare(now);
+                self.repair(None, gate)?;
+                self.finish(now)?;
             }
         }
         Ok(self.verified)
@@ -189,19 +197,57 @@ impl Program {
     /// # Errors
     ///
     /// [`SyncError`] if the kernel cannot be read, or not be set right.
-    pub fn check(&mut self, now: SystemTime) -> Result<Check, SyncError> {
+    pub fn check(&mut self, now: Instant, wall: SystemTime) -> Result<Check, SyncError> {
         let found = self.wireguard.interface()?;
         let Some(desired) = &self.desired else { return Ok(Check::default()) };
-        let peers = stats::of_peers(&found.peers, desired, now);
+        let peers = stats::of_peers(&found.peers, desired, wall);
         let drifted = !self.is_behind();
         self.behind = Behind::Everything;
-        let changed = self.repair(Some(found))?;
-        self.join()?;
+        let gate = self.prepare(now);
+        let changed = self.repair(Some(found), gate)?;
         if drifted {
             self.drift.peers_healed += changed;
         }
-        self.settled(None);
+        self.finish(now)?;
         Ok(Check { peers, drift: core::mem::take(&mut self.drift) })
+    }
+
+    /// Notes core's answer to the heartbeat that was sent then.
+    pub fn confirm(&mut self, sent_at: Instant) {
+        self.lease.confirm(sent_at);
+    }
+
+    /// Lets traffic pass for what is left of the lease. Not before the kernel was seen to have what
+    /// core wants, and not while a peer is in it that must leave.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`]; the gate shuts when the time is over that was last granted.
+    pub fn renew(&mut self, now: Instant) -> Result<(), GateError> {
+        if self.verified.is_none() || !self.is_gated() || self.has_overdue_cut() {
+            return Ok(());
+        }
+        self.lease.renew(now)
+    }
+
+    fn is_gated(&self) -> bool {
+        self.desired.as_ref().is_some_and(|desired| desired.interface().mfa_required)
+    }
+
+    /// Whether the kernel has, or may have, a peer that must leave.
+    fn has_overdue_cut(&self) -> bool {
+        let Some(desired) = self.desired.as_ref().filter(|_| self.is_behind()) else {
+            return false;
+        };
+        self.wireguard.interface().map_or(true, |found| {
+            reconcile(desired, &found.peers, &self.known).updates.iter().any(is_cut)
+        })
+    }
+
+    /// How the lease stands, and how often others took the gate away; `None`: no location with MFA.
+    #[must_use]
+    pub fn lease(&mut self) -> Option<(Standing, u32)> {
+        self.is_gated().then(|| (self.lease.standing(), self.lease.rebuilt()))
     }
 
     /// Forgets what core wants and leaves the kernel as it is: another process is in charge.
@@ -221,6 +267,9 @@ impl Program {
         {
             desired.clear();
             self.behind = Behind::Everything;
+            if let Err(error) = self.lease.shut() {
+                tracing::error!("the gate was not shut: {error}");
+            }
         }
     }
 
@@ -270,8 +319,12 @@ impl Program {
     }
 
     /// Compares with a dump and repairs, until a dump shows nothing to repair. Returns how many
-    /// peers differed in the first one.
-    fn repair(&mut self, found: Option<Interface>) -> Result<u32, SyncError> {
+    /// peers differed in the first one. Without a gate peers only leave.
+    fn repair(
+        &mut self,
+        found: Option<Interface>,
+        gate: Result<(), GateError>,
+    ) -> Result<u32, SyncError> {
         let mut found = found;
         let mut first = None;
         for _ in 0..ROUNDS {
@@ -281,8 +334,13 @@ impl Program {
             };
             let Some(desired) = &self.desired else { break };
             let config = differing(desired.interface(), &now);
-            let plan = reconcile(desired, &now.peers, &self.known);
+            let mut plan = reconcile(desired, &now.peers, &self.known);
             let changed = *first.get_or_insert(plan.changed);
+            if gate.is_err() {
+                plan.updates.retain(is_cut);
+                self.wireguard.apply(&plan.updates)?;
+                break;
+            }
             if config.is_none() && plan.updates.is_empty() {
                 return Ok(changed);
             }
@@ -292,7 +350,13 @@ impl Program {
             self.drift.strangers_removed += plan.strangers;
             configured?;
         }
+        gate?;
         Err(SyncError::Differs)
+    }
+
+    /// Sees to it that there is a gate before a peer enters, where there has to be one.
+    fn prepare(&mut self, now: Instant) -> Result<(), GateError> {
+        if self.is_gated() { self.lease.prepare(now) } else { self.lease.release() }
     }
 
     /// Notes that the kernel was seen to have all that core wants; only `touched` peers had changed,
@@ -305,6 +369,14 @@ impl Program {
         }
         self.behind = Behind::Nothing;
         self.verified = Some(desired.revision());
+    }
+
+    /// Once all peers are right: joins the interface to the host, and opens the gate.
+    fn finish(&mut self, now: Instant) -> Result<(), SyncError> {
+        self.join()?;
+        self.settled(None);
+        self.renew(now).inspect_err(|_| self.behind = Behind::Everything)?;
+        Ok(())
     }
 
     /// Joins the interface to the host: addresses, up, routes. What is right already stays.

@@ -13,14 +13,12 @@
 //! A kernel knows no sessions, so [`Known`] remembers what was put there; where it remembers
 //! nothing, as in a process that has just started, equal pre-shared keys are the same session.
 
-use core::time::Duration;
+use core::slice;
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
-use wg_types::{
-    AllowedIpsChange, Peer, PeerConfig, PeerUpdate, PresharedKey, PskChange, PublicKey,
-};
+use wg_netlink::diff::diff;
+use wg_types::{AllowedIpsChange, Peer, PeerUpdate, PresharedKey, PublicKey};
 
 use crate::desired::{Desired, DesiredPeer, SessionMark};
 
@@ -114,7 +112,7 @@ pub fn reconcile(desired: &Desired, found: &[Peer], known: &Known) -> Plan {
             plan.strangers += u32::from(!known.has(&key));
             continue;
         };
-        match compare(wanted, &peer.config, known) {
+        match compare(wanted, peer, known) {
             Difference::Nothing => continue,
             Difference::InPlace(update) => rest.push(update),
             Difference::Session => {
@@ -157,6 +155,18 @@ pub fn without_looking(
     in_order(&cuts, rest)
 }
 
+/// Whether an update takes a peer out, or all its traffic.
+#[must_use]
+pub fn is_cut(update: &PeerUpdate) -> bool {
+    match update {
+        PeerUpdate::Remove(_) => true,
+        PeerUpdate::Put(_) => false,
+        PeerUpdate::Update { allowed_ips, .. } => {
+            matches!(allowed_ips, AllowedIpsChange::Replace(nets) if nets.is_empty())
+        }
+    }
+}
+
 /// How one peer in the kernel differs from the one that is wanted.
 enum Difference {
     Nothing,
@@ -164,37 +174,25 @@ enum Difference {
     Session,
 }
 
-fn compare(wanted: &DesiredPeer, found: &PeerConfig, known: &Known) -> Difference {
-    let in_kernel = found.preshared_key.as_ref();
-    let psk = match (&wanted.config.preshared_key, in_kernel) {
-        (None, None) => PskChange::Keep,
-        (Some(wanted), Some(found)) if wanted.same_as(found) => PskChange::Keep,
-        _ if !known.same_session(wanted, in_kernel) => return Difference::Session,
-        (Some(psk), _) => PskChange::Set(psk.clone()),
-        (None, Some(_)) => PskChange::Clear,
+fn compare(wanted: &DesiredPeer, found: &Peer, known: &Known) -> Difference {
+    let (want, have) = (&wanted.config, &found.config);
+    let same_psk = match (&want.preshared_key, &have.preshared_key) {
+        (Some(want), Some(have)) => want.same_as(have),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     };
-    let allowed_ips = if same_set(&wanted.config.allowed_ips, &found.allowed_ips) {
-        AllowedIpsChange::Keep
-    } else {
-        AllowedIpsChange::Replace(wanted.config.allowed_ips.clone())
-    };
-    let keepalive = wanted.config.persistent_keepalive;
-    let persistent_keepalive = (keepalive != found.persistent_keepalive).then(|| {
-        keepalive.map_or(Duration::ZERO, |seconds| Duration::from_secs(seconds.get().into()))
-    });
-    if matches!(psk, PskChange::Keep)
-        && allowed_ips == AllowedIpsChange::Keep
-        && persistent_keepalive.is_none()
-    {
+    if !same_psk && !known.same_session(wanted, have.preshared_key.as_ref()) {
+        return Difference::Session;
+    }
+    let equal = same_psk
+        && want.allowed_ips == have.allowed_ips
+        && want.persistent_keepalive == have.persistent_keepalive;
+    if equal {
+        // What nearly all are, without a comparison of sets.
         return Difference::Nothing;
     }
-    Difference::InPlace(PeerUpdate::Update {
-        public_key: wanted.config.public_key,
-        psk,
-        allowed_ips,
-        endpoint: None,
-        persistent_keepalive,
-    })
+    let updates = diff(slice::from_ref(found), slice::from_ref(want));
+    updates.into_iter().next().map_or(Difference::Nothing, Difference::InPlace)
 }
 
 /// Removals first, so that what they give up is free for the others.
@@ -202,11 +200,6 @@ fn in_order(cuts: &[PublicKey], rest: Vec<PeerUpdate>) -> Vec<PeerUpdate> {
     let locks = if cuts.len() > LOCK_FIRST_ABOVE { cuts } else { &[] };
     let locks = locks.iter().copied().map(PeerUpdate::lock);
     locks.chain(cuts.iter().copied().map(PeerUpdate::Remove)).chain(rest).collect()
-}
-
-fn same_set(wanted: &[IpNet], found: &[IpNet]) -> bool {
-    let set = |nets: &[IpNet]| nets.iter().map(IpNet::trunc).collect::<BTreeSet<_>>();
-    wanted == found || set(wanted) == set(found)
 }
 
 /// Pre-shared keys are 256 random bits, so a digest tells nothing of one.
@@ -219,6 +212,7 @@ fn fingerprint(psk: Option<&PresharedKey>) -> Fingerprint {
 mod tests {
     use wg_netlink::WireGuard as _;
     use wg_netlink::fake::{FakeInterface, FakeKernel};
+    use wg_types::{PeerConfig, PskChange};
 
     use super::*;
     use crate::testing::{change, key, peer, psk, snapshot};
@@ -358,7 +352,7 @@ mod tests {
             scene.plan().updates.as_slice(),
             [PeerUpdate::Update {
                 psk: PskChange::Keep,
-                allowed_ips: AllowedIpsChange::Replace(_),
+                allowed_ips: AllowedIpsChange::Add(_),
                 ..
             }]
         ));

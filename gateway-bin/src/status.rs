@@ -6,6 +6,7 @@
 pub mod render;
 
 use core::num::{NonZeroU16, NonZeroU32};
+use core::time::Duration;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use wg_netlink::Backend;
 use crate::config::Config;
 use crate::control::{LinkState, LinkStatus};
 use crate::kernel::{Command, Look, Progress};
+use crate::lease::Standing;
 
 /// All of it. Field names are a promise; times are milliseconds since 1970, UTC.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -29,22 +31,38 @@ pub struct Status {
     pub version: String,
     /// When this was.
     pub at_ms: u64,
-    /// The interface; `error` instead if it cannot be read.
-    pub interface: InterfaceStatus,
-    /// The line to core.
-    pub core: CoreStatus,
+    /// Whether the line to core is up.
+    pub connected: bool,
+    /// The revision that the kernel was last seen to have; zero: none since the process started.
+    pub applied_revision: u64,
     /// The revision that core wants; zero: it has not said since the process started.
-    pub revision_wanted: u64,
-    /// The revision that the kernel was last seen to have.
-    pub revision_verified: Option<u64>,
+    pub wanted_revision: u64,
     /// Why the kernel does not have what core wants.
     pub kernel_error: Option<String>,
+    /// The line to core.
+    pub core: CoreStatus,
+    /// The kernel's hold on traffic; absent: a location without MFA, or core has not said.
+    pub lease: Option<LeaseStatus>,
     /// How often statistics are sent.
     pub statistics_period_ms: u64,
     /// Peers that nobody had asked for, removed since the process started.
     pub strangers_removed: u32,
     /// Peers that others had changed, set right since the process started.
     pub peers_healed: u32,
+    /// The interface with its peers.
+    #[serde(flatten)]
+    pub interface: InterfaceStatus,
+}
+
+/// How long traffic of peers with sessions still passes without core.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LeaseStatus {
+    /// So long; zero: nothing passes.
+    pub remaining_ms: u64,
+    /// Why the kernel holds nothing back, so that traffic passes whatever becomes of core.
+    pub unheld: Option<String>,
+    /// How often others took the gate away or changed it, since the process started.
+    pub rebuilt: u32,
 }
 
 /// The line to core.
@@ -68,6 +86,7 @@ pub struct CoreStatus {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct InterfaceStatus {
     /// Such as `wg0`.
+    #[serde(rename = "interface")]
     pub name: String,
     /// `kernel` or `userspace`.
     pub backend: String,
@@ -76,6 +95,7 @@ pub struct InterfaceStatus {
     /// Whether a peer needs a session.
     pub mfa_required: bool,
     /// Why it cannot be read.
+    #[serde(rename = "interface_error")]
     pub error: Option<String>,
     /// Its own.
     pub public_key: Option<String>,
@@ -256,7 +276,12 @@ impl Server {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at_ms: millis(look.at),
+            connected: link.state == LinkState::Connected,
+            applied_revision: progress.verified.unwrap_or_default(),
+            wanted_revision: progress.wanted,
+            kernel_error: progress.error.clone(),
             interface,
+            lease: look.lease.as_ref().map(lease_status),
             core: CoreStatus {
                 url: self.url.clone(),
                 state: link.state,
@@ -265,9 +290,6 @@ impl Server {
                 error: link.error.clone(),
                 certificate_ends_ms: link.certificate_ends.map(millis),
             },
-            revision_wanted: progress.wanted,
-            revision_verified: progress.verified,
-            kernel_error: progress.error.clone(),
             statistics_period_ms: u64::try_from(progress.statistics_period.as_millis())
                 .unwrap_or(u64::MAX),
             strangers_removed: progress.drift.strangers_removed,
@@ -279,6 +301,16 @@ impl Server {
 async fn answer(mut stream: UnixStream, status: &Status) -> io::Result<()> {
     stream.write_all(&serde_json::to_vec(status)?).await?;
     stream.shutdown().await
+}
+
+fn lease_status((standing, rebuilt): &(Standing, u32)) -> LeaseStatus {
+    let (remaining, unheld) = match standing {
+        Standing::Open(left) => (*left, None),
+        Standing::Shut => (Duration::ZERO, None),
+        Standing::Unheld(why) => (Duration::ZERO, Some(why.clone())),
+    };
+    let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
+    LeaseStatus { remaining_ms, unheld, rebuilt: *rebuilt }
 }
 
 fn peer_status(peer: &wg_types::Peer) -> PeerStatus {

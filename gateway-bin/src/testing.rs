@@ -2,12 +2,23 @@
 
 mod authority;
 mod fake_core;
+mod fake_gate;
 
 pub(crate) use authority::{Authority, enroll};
 pub(crate) use fake_core::{FakeCore, TOKEN, Talk, enroll_due};
+pub(crate) use fake_gate::FakeGate;
+
+use core::time::Duration;
 
 use mfa_wire::gateway as wire;
 use wg_types::{PrivateKey, PublicKey};
+
+use crate::lease::{Lease, Without};
+
+/// A lease that nobody holds.
+pub(crate) fn no_lease() -> Lease {
+    Lease::new(None, Duration::from_secs(90), Without::Serve)
+}
 
 /// The public key of peer `n`. No private key goes with it: these peers never shake hands.
 pub(crate) fn key(n: u8) -> PublicKey {

@@ -3,6 +3,8 @@
 use core::time::Duration;
 
 use mfa_wire::gateway as wire;
+use mfa_wire::gateway::from_gateway::Message as FromGateway;
+use mfa_wire::gateway::to_gateway::Message as ToGateway;
 use wg_netlink::fake::FakeKernel;
 use wg_netlink::{Error, WireGuard as _};
 use wg_types::{PeerConfig, PeerUpdate};
@@ -217,7 +219,7 @@ async fn the_status_shows_the_kernel_and_the_line() {
         let (running, _talk) = settled(&mut core, vec![peer(1, 1, 1)]).await;
         running.wg0.hear(&key(1), 148, 92);
 
-        let status = running.until(|status| status.revision_verified == Some(1)).await;
+        let status = running.until(|status| status.applied_revision == 1).await;
 
         assert_eq!(status.core.state, LinkState::Connected);
         assert_eq!(
@@ -243,6 +245,46 @@ async fn one_directory_has_one_process() {
         let error = Gateway::run(second, Box::new(wg1), core::future::pending()).await.unwrap_err();
 
         assert!(error.to_string().contains("already runs"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_gate_opens_when_the_kernel_is_right_and_core_has_answered() {
+    soon(async {
+        let mut core = FakeCore::start().await;
+        let running = Running::start(&core);
+        let mut talk = core.talk().await;
+        let FromGateway::Heartbeat(beat) = talk.hear_all().await else { panic!("no heartbeat") };
+        assert!(!running.gate.is_built(), "before core speaks nothing is touched");
+
+        talk.snapshot(snapshot(1, [peer(1, 1, 1)])).await;
+        talk.done(1).await;
+        assert!(running.gate.is_built());
+        assert_eq!(running.gate.open(), None, "a heartbeat is not answered yet");
+
+        talk.say(ToGateway::Heartbeat(beat)).await;
+        let status = running.until(|status| status.lease.as_ref().unwrap().remaining_ms > 0).await;
+        assert!(status.lease.unwrap().remaining_ms <= 90_000);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_location_without_mfa_has_no_gate() {
+    soon(async {
+        let mut core = FakeCore::start().await;
+        let (running, mut talk) = settled(&mut core, vec![peer(1, 1, 1)]).await;
+        assert!(running.gate.is_built());
+
+        let mut open = snapshot(2, [peer(1, 0, 0)]);
+        open.interface.as_mut().unwrap().mfa_required = false;
+        talk.snapshot(open).await;
+        talk.done(2).await;
+
+        assert!(!running.gate.is_built());
+        let status = running.until(|_| true).await;
+        assert_eq!(status.lease, None);
     })
     .await;
 }

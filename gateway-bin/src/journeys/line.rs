@@ -139,6 +139,7 @@ async fn who_is_dismissed_takes_the_peers_out() {
 
         let status = running.until(|status| status.interface.peers.is_empty()).await;
         assert!(status.core.error.unwrap().contains("gw1 was disabled"));
+        assert_eq!(running.gate.open(), None);
     })
     .await;
 }
@@ -151,7 +152,7 @@ async fn the_older_of_two_processes_leaves_the_kernel_to_the_newer() {
 
         talk.end(Status::aborted("a newer process is there")).await;
 
-        let status = running.until(|status| status.revision_wanted == 0).await;
+        let status = running.until(|status| status.wanted_revision == 0).await;
         assert_eq!(status.interface.peers.len(), 1);
         assert!(status.core.error.unwrap().contains("two hosts have the same files"));
     })

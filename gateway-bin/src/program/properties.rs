@@ -8,7 +8,8 @@ use wg_netlink::fake::{FakeInterface, FakeKernel};
 use wg_types::{PeerConfig, PeerUpdate, PresharedKey};
 
 use super::*;
-use crate::testing::{change, key, peer, psk, snapshot};
+use crate::clock;
+use crate::testing::{change, key, no_lease, peer, psk, snapshot};
 
 /// Something that core, a stranger or fate does.
 #[derive(Clone, Debug)]
@@ -57,7 +58,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let wg0 = FakeKernel::new().interface("wg0");
-        let program = Program::new(Box::new(wg0.clone()));
+        let program = Program::new(Box::new(wg0.clone()), no_lease());
         let mut world =
             Self { wg0, program, sessions: BTreeMap::new(), revision: 1, next_session: 1 };
         world.snapshot();
@@ -99,7 +100,7 @@ impl World {
             }
             Op::Snapshot => self.snapshot(),
             Op::Restart => {
-                self.program = Program::new(Box::new(self.wg0.clone()));
+                self.program = Program::new(Box::new(self.wg0.clone()), no_lease());
                 self.snapshot();
             }
             Op::ForeignPut(who, net) => {
@@ -114,12 +115,12 @@ impl World {
             }
             Op::Fault => self.wg0.fail_next(Error::Busy),
             Op::Sync => {
-                if self.program.sync().is_ok() {
+                if self.program.sync(clock::now()).is_ok() {
                     assert_eq!(self.program.verified(), Some(self.revision));
                 }
             }
             Op::Check => {
-                if self.program.check(SystemTime::UNIX_EPOCH).is_ok() {
+                if self.program.check(clock::now(), SystemTime::UNIX_EPOCH).is_ok() {
                     self.assert_equal();
                 }
             }
@@ -154,7 +155,7 @@ proptest! {
             world.run(op);
         }
         // Faults end at some time, and retries go on until then.
-        let ended = (0..ops.len() + 2).any(|_| world.program.check(SystemTime::UNIX_EPOCH).is_ok());
+        let ended = (0..ops.len() + 2).any(|_| world.program.check(clock::now(), SystemTime::UNIX_EPOCH).is_ok());
         prop_assert!(ended);
         world.assert_equal();
     }
@@ -170,7 +171,7 @@ proptest! {
         }
         world.next_session = 100;
         world.snapshot();
-        world.program.sync().unwrap();
+        world.program.sync(clock::now()).unwrap();
         // Counters fall to zero exactly when session keys are lost.
         let heard = world.sessions.clone();
         for who in heard.keys() {
@@ -181,7 +182,7 @@ proptest! {
             matches!(op, Op::Login(_) | Op::Rotate(_) | Op::End(_) | Op::Snapshot | Op::Sync | Op::Check)
         }) {
             world.run(op);
-            world.program.sync().unwrap();
+            world.program.sync(clock::now()).unwrap();
         }
 
         for (who, (session, _)) in &world.sessions {
@@ -201,7 +202,7 @@ proptest! {
             world.sessions.insert(who, (i64::from(who), generation));
         }
         world.snapshot();
-        world.program.sync().unwrap();
+        world.program.sync(clock::now()).unwrap();
         for who in (1..30).filter(|who| *who != concerned) {
             world.wg0.refuse(key(who), Error::TooLong);
         }
@@ -209,7 +210,7 @@ proptest! {
         world.next_session = 100;
         world.run(&Op::Login(concerned));
 
-        prop_assert_eq!(world.program.sync().unwrap(), Some(world.revision));
+        prop_assert_eq!(world.program.sync(clock::now()).unwrap(), Some(world.revision));
         world.assert_equal();
     }
 }

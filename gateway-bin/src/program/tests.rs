@@ -5,11 +5,13 @@ use wg_netlink::{Error, WireGuard as _};
 use wg_types::{PeerConfig, PeerUpdate};
 
 use super::*;
-use crate::testing::{change, key, peer, psk, snapshot};
+use crate::clock;
+use crate::lease::Without;
+use crate::testing::{FakeGate, change, key, no_lease, peer, psk, snapshot};
 
 fn scene() -> (FakeInterface, Program) {
     let wg0 = FakeKernel::new().interface("wg0");
-    let program = Program::new(Box::new(wg0.clone()));
+    let program = Program::new(Box::new(wg0.clone()), no_lease());
     (wg0, program)
 }
 
@@ -26,7 +28,7 @@ fn a_snapshot_makes_an_interface_of_nothing() {
     let (wg0, mut program) = scene();
 
     program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
-    assert_eq!(program.sync().unwrap(), Some(7));
+    assert_eq!(program.sync(clock::now()).unwrap(), Some(7));
 
     let found = wg0.interface().unwrap();
     assert_eq!(found.public_key.unwrap().as_bytes(), &crate::testing::own_key());
@@ -41,8 +43,8 @@ fn before_core_has_spoken_nothing_is_touched() {
     let (wg0, mut program) = scene();
     wg0.apply(&[PeerUpdate::Put(PeerConfig::new(key(9)))]).unwrap();
 
-    assert_eq!(program.sync().unwrap(), None);
-    assert!(program.check(now()).unwrap().peers.is_empty());
+    assert_eq!(program.sync(clock::now()).unwrap(), None);
+    assert!(program.check(clock::now(), now()).unwrap().peers.is_empty());
 
     assert!(wg0.peer(&key(9)).is_some());
     assert_eq!(wg0.updates_taken(), 1);
@@ -52,13 +54,13 @@ fn before_core_has_spoken_nothing_is_touched() {
 fn a_restarted_process_adopts_the_kernel_without_one_update() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(7, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     let before = wg0.updates_taken();
 
-    let mut restarted = Program::new(Box::new(wg0.clone()));
+    let mut restarted = Program::new(Box::new(wg0.clone()), no_lease());
     restarted.take(fresh(snapshot(7, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
 
-    assert_eq!(restarted.sync().unwrap(), Some(7));
+    assert_eq!(restarted.sync(clock::now()).unwrap(), Some(7));
     assert_eq!(wg0.updates_taken(), before);
 }
 
@@ -66,12 +68,12 @@ fn a_restarted_process_adopts_the_kernel_without_one_update() {
 fn a_login_takes_two_updates_and_touches_nobody_else() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     let before = wg0.updates_taken();
 
     program.take(Update::Change(change(1, vec![peer(2, 2, 1)], &[]))).unwrap();
 
-    assert_eq!(program.sync().unwrap(), Some(2));
+    assert_eq!(program.sync(clock::now()).unwrap(), Some(2));
     assert_eq!(wg0.updates_taken() - before, 2);
 }
 
@@ -79,16 +81,16 @@ fn a_login_takes_two_updates_and_touches_nobody_else() {
 fn a_rotation_keeps_the_counters_and_a_login_does_not() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     wg0.hear(&key(1), 1000, 1000);
 
     program.take(Update::Change(change(1, vec![peer(1, 1, 2)], &[]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     assert_eq!(wg0.peer(&key(1)).unwrap().stats.rx_bytes, 1000);
     assert_eq!(wg0.psk(&key(1)).unwrap().expose_secret(), &psk(1, 2));
 
     program.take(Update::Change(change(2, vec![peer(1, 2, 1)], &[]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     assert_eq!(wg0.peer(&key(1)).unwrap().stats.rx_bytes, 0);
 }
 
@@ -96,16 +98,16 @@ fn a_rotation_keeps_the_counters_and_a_login_does_not() {
 fn a_failing_kernel_is_never_called_done() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     program.take(Update::Change(change(1, vec![peer(2, 2, 1)], &[]))).unwrap();
 
     wg0.refuse(key(2), Error::NoBuffers);
-    let error = program.sync().unwrap_err();
+    let error = program.sync(clock::now()).unwrap_err();
     assert!(matches!(error, SyncError::Peers(_)), "{error}");
     assert_eq!((program.verified(), program.is_behind()), (Some(1), true));
 
     wg0.accept(&key(2));
-    assert_eq!(program.sync().unwrap(), Some(2));
+    assert_eq!(program.sync(clock::now()).unwrap(), Some(2));
     assert!(wg0.peer(&key(2)).is_some());
 }
 
@@ -114,16 +116,16 @@ fn a_kernel_that_cannot_be_read_is_never_called_done() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
     wg0.fail_next(Error::Busy);
-    assert!(matches!(program.sync(), Err(SyncError::Interface(Error::Busy))));
+    assert!(matches!(program.sync(clock::now()), Err(SyncError::Interface(Error::Busy))));
     assert_eq!(program.verified(), None);
-    assert_eq!(program.sync().unwrap(), Some(1));
+    assert_eq!(program.sync(clock::now()).unwrap(), Some(1));
 }
 
 #[test]
 fn a_check_removes_strangers_heals_peers_and_counts_both_once() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(1, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     wg0.apply(&[
         PeerUpdate::Put(PeerConfig::new(key(9))),
         PeerUpdate::lock(key(1)),
@@ -131,27 +133,27 @@ fn a_check_removes_strangers_heals_peers_and_counts_both_once() {
     ])
     .unwrap();
 
-    let check = program.check(now()).unwrap();
+    let check = program.check(clock::now(), now()).unwrap();
 
     assert_eq!(check.drift, Drift { strangers_removed: 1, peers_healed: 2 });
     assert!(wg0.peer(&key(9)).is_none());
     assert_eq!(wg0.peer_for("10.1.0.1".parse().unwrap()), Some(key(1)));
     assert!(wg0.peer(&key(2)).is_some());
-    assert_eq!(program.check(now()).unwrap().drift, Drift::default());
+    assert_eq!(program.check(clock::now(), now()).unwrap().drift, Drift::default());
 }
 
 #[test]
 fn drift_that_a_login_comes_across_is_healed_with_it() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     wg0.apply(&[PeerUpdate::Put(PeerConfig::new(key(9))), PeerUpdate::lock(key(1))]).unwrap();
 
     program.take(Update::Change(change(1, vec![peer(2, 2, 1)], &[]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
 
     assert!(wg0.peer(&key(9)).is_none());
-    let drift = program.check(now()).unwrap().drift;
+    let drift = program.check(clock::now(), now()).unwrap().drift;
     assert_eq!(drift, Drift { strangers_removed: 1, peers_healed: 1 });
 }
 
@@ -165,18 +167,18 @@ fn a_lower_revision_counts_only_at_the_start_of_a_stream() {
     assert_eq!(stale, Err(DesiredError::Older { given: 6, have: 7 }));
 
     program.take(fresh(lower())).unwrap();
-    assert_eq!(program.sync().unwrap(), Some(6));
+    assert_eq!(program.sync(clock::now()).unwrap(), Some(6));
 }
 
 #[test]
 fn who_stands_down_leaves_the_kernel_alone() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     program.stand_down();
     wg0.apply(&[PeerUpdate::Put(PeerConfig::new(key(9)))]).unwrap();
 
-    program.check(now()).unwrap();
+    program.check(clock::now(), now()).unwrap();
 
     assert!(wg0.peer(&key(9)).is_some() && wg0.peer(&key(1)).is_some());
     assert_eq!(program.verified(), None);
@@ -189,10 +191,10 @@ fn who_is_dismissed_takes_out_the_peers_of_a_location_with_mfa_only() {
         let mut state = snapshot(7, [peer(1, 1, 1)]);
         state.interface.as_mut().unwrap().mfa_required = mfa_required;
         program.take(fresh(state)).unwrap();
-        program.sync().unwrap();
+        program.sync(clock::now()).unwrap();
 
         program.dismiss();
-        program.sync().unwrap();
+        program.sync(clock::now()).unwrap();
 
         assert_eq!(wg0.interface().unwrap().peers.len(), left);
     }
@@ -202,7 +204,7 @@ fn who_is_dismissed_takes_out_the_peers_of_a_location_with_mfa_only() {
 fn an_interface_with_another_key_or_port_is_set_right() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
-    program.sync().unwrap();
+    program.sync(clock::now()).unwrap();
     let foreign = InterfaceConfig {
         private_key: Some(wg_types::PrivateKey::from_bytes([3; 32])),
         listen_port: Some(1),
@@ -210,9 +212,89 @@ fn an_interface_with_another_key_or_port_is_set_right() {
     };
     wg0.configure(&foreign).unwrap();
 
-    program.check(now()).unwrap();
+    program.check(clock::now(), now()).unwrap();
 
     let found = wg0.interface().unwrap();
     assert_eq!(found.public_key.unwrap().as_bytes(), &crate::testing::own_key());
     assert_eq!(found.listen_port, 51820);
+}
+
+/// A program whose gate the test can look at.
+fn gated(without: Without) -> (FakeInterface, FakeGate, Program) {
+    let wg0 = FakeKernel::new().interface("wg0");
+    let gate = FakeGate::default();
+    let lease = Lease::new(Some(Box::new(gate.clone())), Duration::from_secs(90), without);
+    let program = Program::new(Box::new(wg0.clone()), lease);
+    (wg0, gate, program)
+}
+
+#[test]
+fn the_gate_is_there_and_shut_before_the_first_peer() {
+    let (wg0, gate, mut program) = gated(Without::Serve);
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    wg0.refuse(key(1), Error::NoBuffers);
+    program.sync(clock::now()).unwrap_err();
+    assert!(gate.is_built());
+    assert_eq!(gate.open(), None);
+}
+
+#[test]
+fn an_answer_of_cores_opens_the_gate_only_once_the_kernel_is_right() {
+    let (_, gate, mut program) = gated(Without::Serve);
+    let now = clock::now();
+    program.confirm(now);
+    program.renew(now).unwrap();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    program.confirm(now);
+    program.renew(now).unwrap();
+    assert_eq!(gate.open(), None);
+
+    program.sync(now).unwrap();
+
+    assert_eq!(gate.open(), Some(Duration::from_secs(90)));
+}
+
+#[test]
+fn the_lease_runs_out_while_a_peer_cannot_be_taken_out() {
+    let (wg0, gate, mut program) = gated(Without::Serve);
+    let now = clock::now();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
+    program.sync(now).unwrap();
+    program.confirm(now);
+    program.renew(now).unwrap();
+    let granted = gate.open();
+    wg0.refuse(key(1), Error::NoBuffers);
+
+    program.take(Update::Change(change(1, vec![], &[1]))).unwrap();
+    program.sync(now).unwrap_err();
+    let later = now + Duration::from_secs(10);
+    gate.shut_by_time();
+    program.confirm(later);
+    program.renew(later).unwrap();
+    assert_eq!((granted, gate.open()), (Some(Duration::from_secs(90)), None));
+
+    // One that cannot enter is no reason to stop the others.
+    wg0.accept(&key(1));
+    wg0.refuse(key(3), Error::NoBuffers);
+    program.take(Update::Change(change(2, vec![peer(3, 3, 1)], &[]))).unwrap();
+    program.sync(later).unwrap_err();
+    program.confirm(later);
+    program.renew(later).unwrap();
+    assert_eq!(gate.open(), Some(Duration::from_secs(90)));
+}
+
+#[test]
+fn where_a_gate_is_required_and_cannot_be_peers_leave_and_none_enters() {
+    let (wg0, gate, mut program) = gated(Without::Refuse);
+    program.take(fresh(snapshot(1, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
+    program.sync(clock::now()).unwrap();
+    gate.take_nftables_away();
+
+    program.take(fresh(snapshot(2, [peer(2, 2, 1), peer(3, 3, 1)]))).unwrap();
+    let error = program.sync(clock::now()).unwrap_err();
+
+    assert!(matches!(error, SyncError::Gate(_)), "{error}");
+    assert!(wg0.peer(&key(1)).is_none() && wg0.peer(&key(3)).is_none());
+    assert!(wg0.peer(&key(2)).is_some(), "the lease that runs is its bound");
+    assert_eq!(program.verified(), Some(1));
 }

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write as _};
 
-use super::{CoreStatus, InterfaceStatus, PeerStatus, Status};
+use super::{CoreStatus, InterfaceStatus, LeaseStatus, PeerStatus, Status};
 use crate::control::LinkState;
 
 /// Whether headings are coloured.
@@ -98,31 +98,42 @@ fn core_line(text: &mut String, status: &Status, colour: Colour) -> fmt::Result 
     if let Some(error) = &core.error {
         line(text, colour, "last error", format_args!("{error}"))?;
     }
-    match (status.revision_wanted, status.revision_verified) {
+    match (status.wanted_revision, status.applied_revision) {
         (0, _) => line(text, colour, "revision", format_args!("(core has not said one yet)"))?,
-        (wanted, Some(verified)) if wanted == verified => {
-            line(
-                text,
-                colour,
-                "revision",
-                format_args!("{wanted}, verified in the {}", status.interface.backend),
-            )?;
+        (wanted, applied) if wanted == applied => {
+            let backend = &status.interface.backend;
+            line(text, colour, "revision", format_args!("{wanted}, verified in the {backend}"))?;
         }
-        (wanted, verified) => line(
-            text,
-            colour,
-            "revision",
-            format_args!("{wanted} is wanted, {} is verified", verified.unwrap_or_default()),
-        )?,
+        (wanted, applied) => {
+            let both = format_args!("{wanted} is wanted, {applied} is verified");
+            line(text, colour, "revision", both)?;
+        }
     }
     if let Some(error) = &status.kernel_error {
         line(text, colour, "behind because", format_args!("{error}"))?;
     }
+    match &status.lease {
+        None => {}
+        Some(LeaseStatus { unheld: Some(why), .. }) => {
+            let unheld = format_args!("not held: {why}; without core, traffic goes on passing");
+            line(text, colour, "lease", unheld)?;
+        }
+        Some(LeaseStatus { remaining_ms: 0, .. }) => {
+            line(text, colour, "lease", format_args!("over: no traffic passes"))?;
+        }
+        Some(LeaseStatus { remaining_ms, .. }) => {
+            let left = span(remaining_ms.div_ceil(1000));
+            line(text, colour, "lease", format_args!("without core, traffic passes for {left}"))?;
+        }
+    }
     let period = status.statistics_period_ms / 1000;
     line(text, colour, "statistics", format_args!("every {}", span(period)))?;
-    if status.strangers_removed > 0 || status.peers_healed > 0 {
-        let (strangers, healed) = (status.strangers_removed, status.peers_healed);
-        let drift = format_args!("{strangers} strangers removed, {healed} peers set right");
+    let (strangers, healed) = (status.strangers_removed, status.peers_healed);
+    let rebuilt = status.lease.as_ref().map_or(0, |lease| lease.rebuilt);
+    if strangers > 0 || healed > 0 || rebuilt > 0 {
+        let drift = format_args!(
+            "{strangers} strangers removed, {healed} peers set right, {rebuilt} gates rebuilt"
+        );
         line(text, colour, "drift", drift)?;
     }
     if let Some(ends) = core.certificate_ends_ms {
@@ -267,9 +278,11 @@ mod tests {
                 error: None,
                 certificate_ends_ms: Some(NOW_MS + 86_400_000),
             },
-            revision_wanted: 7,
-            revision_verified: Some(7),
+            connected: true,
+            applied_revision: 7,
+            wanted_revision: 7,
             kernel_error: None,
+            lease: Some(LeaseStatus { remaining_ms: 85_500, unheld: None, rebuilt: 0 }),
             statistics_period_ms: 30_000,
             strangers_removed: 0,
             peers_healed: 0,
@@ -289,6 +302,7 @@ interface: wg0
 core: https://core.example.com:8444
   link: connected for 1 hour, 2 minutes, 3 seconds, core was heard 4 seconds ago
   revision: 7, verified in the kernel
+  lease: without core, traffic passes for 1 minute, 26 seconds
   statistics: every 30 seconds
   certificate: ends in 1 day
 
@@ -317,7 +331,8 @@ peer: ALICE=
         status.core.last_heard_ms = None;
         status.core.error = Some("core was silent for 30s".into());
         status.kernel_error = Some("the kernel is busy".into());
-        status.revision_verified = Some(6);
+        status.applied_revision = 6;
+        status.lease = Some(LeaseStatus { remaining_ms: 0, unheld: None, rebuilt: 1 });
         status.strangers_removed = 2;
         let said = human(&status, Colour::None);
         for part in [
@@ -327,6 +342,8 @@ peer: ALICE=
             "revision: 7 is wanted, 6 is verified",
             "behind because: the kernel is busy",
             "2 strangers removed",
+            "no traffic passes",
+            "1 gates rebuilt",
         ] {
             assert!(said.contains(part), "{part} is missing in:\n{said}");
         }

@@ -1,0 +1,365 @@
+//! Traffic of peers with sessions passes only while core's word is fresh.
+//!
+//! The lease is counted from when a heartbeat was *sent* whose answer came: so much was core's word
+//! certain to be worth. It is not this process that shuts the gate but the kernel, when the time
+//! that was last granted is over: also if this process was killed, stopped or cut off. A location
+//! without MFA has no gate.
+
+use core::fmt;
+use core::time::Duration;
+
+use tokio::time::Instant;
+use wg_netlink::gate::GateError;
+
+/// What holds traffic back; see [`wg_netlink::gate::Gate`], which is the real one.
+pub trait Gate: Send + fmt::Debug {
+    /// Builds it, or repairs it. A time that runs goes on running.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`] of the kernel.
+    fn ensure(&mut self) -> Result<(), GateError>;
+
+    /// Opens it for so long from now.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError::Gone`] if there is none.
+    fn renew(&mut self, lease: Duration) -> Result<(), GateError>;
+
+    /// Shuts it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError::Gone`] if there is none.
+    fn shut(&mut self) -> Result<(), GateError>;
+
+    /// How long it stays open; `None`: it is shut.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError::Gone`] if there is none.
+    fn remaining(&mut self) -> Result<Option<Duration>, GateError>;
+
+    /// Whether all of it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`] of the kernel.
+    fn is_whole(&mut self) -> Result<bool, GateError>;
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`] of the kernel.
+    fn remove(&mut self) -> Result<(), GateError>;
+}
+
+/// Whether a gateway may serve a location with MFA where the kernel cannot hold the lease.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Without {
+    /// It may; the status says so.
+    #[default]
+    Serve,
+    /// It may not: no peer enters.
+    Refuse,
+}
+
+/// The lease on one interface.
+#[derive(Debug)]
+pub struct Lease {
+    gate: Option<Box<dyn Gate>>,
+    length: Duration,
+    without: Without,
+    /// When the youngest heartbeat was sent that core has answered.
+    confirmed: Option<Instant>,
+    /// Why the kernel cannot hold it.
+    unavailable: Option<String>,
+    /// This process has built it.
+    built: bool,
+    /// This process has taken it away.
+    released: bool,
+    rebuilt: u32,
+}
+
+/// How the lease stands, for who asks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Traffic passes for so long.
+    Open(Duration),
+    /// Nothing passes.
+    Shut,
+    /// The kernel holds nothing back, and why.
+    Unheld(String),
+}
+
+impl Lease {
+    /// A lease of this length, held by `gate`. Without one the kernel holds nothing back.
+    #[must_use]
+    pub fn new(gate: Option<Box<dyn Gate>>, length: Duration, without: Without) -> Self {
+        let unavailable = gate.is_none().then(|| "no gate was set up".to_owned());
+        Self {
+            gate,
+            length,
+            without,
+            confirmed: None,
+            unavailable,
+            built: false,
+            released: false,
+            rebuilt: 0,
+        }
+    }
+
+    /// Notes that core has answered the heartbeat that was sent then.
+    pub fn confirm(&mut self, sent_at: Instant) {
+        self.confirmed = self.confirmed.max(Some(sent_at));
+    }
+
+    /// Sees to it that there is a whole gate before a peer enters.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`]: no peer may enter.
+    pub fn prepare(&mut self, now: Instant) -> Result<(), GateError> {
+        let Some(gate) = &mut self.gate else {
+            return match self.without {
+                Without::Serve => Ok(()),
+                Without::Refuse => Err(GateError::NoNftables),
+            };
+        };
+        self.released = false;
+        if self.built && gate.is_whole()? {
+            return Ok(());
+        }
+        match gate.ensure() {
+            Ok(()) => self.unavailable = None,
+            Err(error @ GateError::NoNftables) if self.without == Without::Serve => {
+                if self.unavailable.is_none() {
+                    tracing::warn!("{error}. Should core and this process fail, peers stay open");
+                }
+                self.unavailable = Some(error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        if !self.built {
+            self.built = true;
+            return Ok(());
+        }
+        tracing::warn!("the gate had been changed by others and was set right");
+        self.rebuilt = self.rebuilt.saturating_add(1);
+        self.renew(now)
+    }
+
+    /// Opens the gate for what is left of the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`]; the gate shuts when the time is over that was last granted. If it is
+    /// [`GateError::Gone`], [`prepare`](Self::prepare) builds it anew.
+    pub fn renew(&mut self, now: Instant) -> Result<(), GateError> {
+        match (self.left(now), self.held()) {
+            (Some(left), Some(gate)) => gate.renew(left),
+            _ => Ok(()),
+        }
+    }
+
+    /// Shuts the gate at once. Until the next heartbeat is answered it stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`] of the kernel.
+    pub fn shut(&mut self) -> Result<(), GateError> {
+        self.confirmed = None;
+        match self.held().map(|gate| gate.shut()) {
+            None | Some(Ok(()) | Err(GateError::Gone)) => Ok(()),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// Takes the gate away: this location needs none.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`]: traffic may be held back that should not be.
+    pub fn release(&mut self) -> Result<(), GateError> {
+        if core::mem::replace(&mut self.released, true) {
+            return Ok(());
+        }
+        self.built = false;
+        match self.gate.as_mut().map(|gate| gate.remove()) {
+            None | Some(Ok(()) | Err(GateError::NoNftables | GateError::Gone)) => Ok(()),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// How the lease stands in the kernel.
+    #[must_use]
+    pub fn standing(&mut self) -> Standing {
+        if let Some(why) = &self.unavailable {
+            return Standing::Unheld(why.clone());
+        }
+        match self.gate.as_mut().map(|gate| gate.remaining()) {
+            Some(Ok(Some(left))) => Standing::Open(left),
+            Some(Ok(None)) => Standing::Shut,
+            Some(Err(error)) => Standing::Unheld(error.to_string()),
+            None => Standing::Unheld("no gate was set up".to_owned()),
+        }
+    }
+
+    /// How often others took the gate away or changed it.
+    #[must_use]
+    pub const fn rebuilt(&self) -> u32 {
+        self.rebuilt
+    }
+
+    /// The gate, if the kernel can have one.
+    fn held(&mut self) -> Option<&mut Box<dyn Gate>> {
+        self.gate.as_mut().filter(|_| self.unavailable.is_none())
+    }
+
+    /// What is left of the lease; `None`: nothing.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let age = now.saturating_duration_since(self.confirmed?);
+        self.length.checked_sub(age).filter(|left| !left.is_zero())
+    }
+}
+
+impl Gate for wg_netlink::gate::Gate {
+    fn ensure(&mut self) -> Result<(), GateError> {
+        Self::ensure(self)
+    }
+
+    fn renew(&mut self, lease: Duration) -> Result<(), GateError> {
+        Self::renew(self, lease)
+    }
+
+    fn shut(&mut self) -> Result<(), GateError> {
+        Self::shut(self)
+    }
+
+    fn remaining(&mut self) -> Result<Option<Duration>, GateError> {
+        Self::remaining(self)
+    }
+
+    fn is_whole(&mut self) -> Result<bool, GateError> {
+        Self::is_whole(self)
+    }
+
+    fn remove(&mut self) -> Result<(), GateError> {
+        Self::remove(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::testing::FakeGate;
+
+    const LENGTH: Duration = Duration::from_secs(90);
+
+    fn lease(gate: &FakeGate) -> Lease {
+        Lease::new(Some(Box::new(gate.clone())), LENGTH, Without::Serve)
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn the_lease_is_counted_from_when_the_heartbeat_was_sent() {
+        let gate = FakeGate::default();
+        let mut lease = lease(&gate);
+        let sent = clock::now();
+        lease.prepare(clock::now()).unwrap();
+        assert_eq!(lease.standing(), Standing::Shut);
+
+        lease.confirm(sent);
+        lease.renew(sent + secs(7)).unwrap();
+        assert_eq!(lease.standing(), Standing::Open(secs(83)));
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_lease_opens_nothing() {
+        let gate = FakeGate::default();
+        let mut lease = lease(&gate);
+        let sent = clock::now();
+        lease.prepare(clock::now()).unwrap();
+        lease.confirm(sent);
+        lease.renew(sent + LENGTH).unwrap();
+        assert_eq!(lease.standing(), Standing::Shut);
+    }
+
+    #[test]
+    fn an_older_answer_does_not_shorten_the_lease() {
+        let gate = FakeGate::default();
+        let mut lease = lease(&gate);
+        let sent = clock::now();
+        lease.prepare(clock::now()).unwrap();
+        lease.confirm(sent + secs(10));
+        lease.confirm(sent);
+        lease.renew(sent + secs(10)).unwrap();
+        assert_eq!(lease.standing(), Standing::Open(LENGTH));
+    }
+
+    #[test]
+    fn a_running_lease_outlives_a_new_process() {
+        let gate = FakeGate::default();
+        let mut first = lease(&gate);
+        first.prepare(clock::now()).unwrap();
+        first.confirm(clock::now());
+        first.renew(clock::now()).unwrap();
+
+        let mut second = lease(&gate);
+        second.prepare(clock::now()).unwrap();
+
+        assert!(matches!(second.standing(), Standing::Open(_)));
+    }
+
+    #[test]
+    fn a_gate_that_others_took_away_is_built_anew_and_counted() {
+        let gate = FakeGate::default();
+        let mut lease = lease(&gate);
+        let now = clock::now();
+        lease.prepare(clock::now()).unwrap();
+        lease.confirm(now);
+        for take_away in [FakeGate::flush, FakeGate::damage] {
+            take_away(&gate);
+            lease.prepare(now).unwrap();
+            assert_eq!(lease.standing(), Standing::Open(LENGTH));
+        }
+        assert_eq!(lease.rebuilt(), 2);
+    }
+
+    #[test]
+    fn what_was_shut_stays_shut_until_the_next_answer() {
+        let gate = FakeGate::default();
+        let mut lease = lease(&gate);
+        let now = clock::now();
+        lease.prepare(clock::now()).unwrap();
+        lease.confirm(now);
+        lease.renew(now).unwrap();
+        lease.shut().unwrap();
+        lease.renew(now).unwrap();
+        assert_eq!(lease.standing(), Standing::Shut);
+        lease.confirm(now);
+        lease.renew(now).unwrap();
+        assert_eq!(lease.standing(), Standing::Open(LENGTH));
+    }
+
+    #[test]
+    fn without_nftables_it_is_said_or_refused() {
+        let gate = FakeGate::default();
+        gate.take_nftables_away();
+        let mut serving = lease(&gate);
+        serving.prepare(clock::now()).unwrap();
+        assert!(matches!(serving.standing(), Standing::Unheld(_)));
+        serving.confirm(clock::now());
+        serving.renew(clock::now()).unwrap();
+
+        let mut strict = Lease::new(Some(Box::new(gate)), LENGTH, Without::Refuse);
+        assert!(matches!(strict.prepare(clock::now()), Err(GateError::NoNftables)));
+    }
+}
