@@ -353,3 +353,6 @@ impl fmt::Display for EndReason {
         f.write_str(self.sentence())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,3 +209,108 @@ pub enum EnrollRefused {
     #[error("this enrollment has not begun; open its link first")]
     NotRedeemed,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_redeemed_once() {
+        let mut enrollment = issued();
+        assert_eq!(enrollment.redeem(SESSION, at(10)), Ok(()));
+        assert_eq!(enrollment.state(), EnrollmentState::Redeemed { session: SESSION });
+        assert_eq!(enrollment.deadline(), at(10 + 30 * 60));
+
+        let other = TokenDigest::from_bytes([3; 32]);
+        assert_eq!(enrollment.redeem(other, at(11)), Err(EnrollRefused::Used));
+        assert_eq!(enrollment.state(), EnrollmentState::Redeemed { session: SESSION });
+    }
+
+    #[test]
+    fn a_session_works_until_its_deadline_or_its_end() {
+        let mut enrollment = issued();
+        assert_eq!(enrollment.check_session(at(0)), Err(EnrollRefused::NotRedeemed));
+        enrollment.redeem(SESSION, at(10)).unwrap();
+        let last = enrollment.deadline().saturating_sub(Duration::from_millis(1));
+        assert_eq!(enrollment.check_session(last), Ok(UserId::new(1)));
+        assert_eq!(enrollment.confirm(last), Ok(()));
+        assert_eq!(enrollment.state(), EnrollmentState::Confirmed { at: last });
+        assert_eq!(enrollment.check_session(at(1_000_000)), Err(EnrollRefused::Used));
+    }
+
+    /// Every state with every call, before and at the deadline.
+    #[test]
+    fn the_transition_table_is_complete() {
+        use EnrollRefused::{Expired as TooLate, NotRedeemed, Used};
+        use EnrollmentState::{Confirmed, Expired, Issued, Redeemed};
+
+        let redeemed = Redeemed { session: SESSION };
+        let confirmed = Confirmed { at: at(50) };
+        let table = [
+            // state, at the deadline; redeem → state, says; confirm → state, says
+            (Issued, false, (redeemed, Ok(())), (Issued, Err(NotRedeemed))),
+            (Issued, true, (Expired, Err(TooLate)), (Expired, Err(TooLate))),
+            (redeemed, false, (redeemed, Err(Used)), (confirmed, Ok(()))),
+            (redeemed, true, (Expired, Err(TooLate)), (Expired, Err(TooLate))),
+            (confirmed, false, (confirmed, Err(Used)), (confirmed, Err(Used))),
+            (confirmed, true, (confirmed, Err(Used)), (confirmed, Err(Used))),
+            (Expired, false, (Expired, Err(TooLate)), (Expired, Err(TooLate))),
+            (Expired, true, (Expired, Err(TooLate)), (Expired, Err(TooLate))),
+        ];
+        for (state, late, redeem, confirm) in table {
+            let before = Enrollment::from_parts(EnrollmentParts { state, ..issued().to_parts() });
+            let now = if late { before.deadline() } else { at(50) };
+
+            let mut enrollment = before.clone();
+            let said = enrollment.redeem(SESSION, now);
+            assert_eq!((enrollment.state(), said), redeem, "redeem {state:?} {late}");
+
+            let mut enrollment = before.clone();
+            let said = enrollment.confirm(now);
+            assert_eq!((enrollment.state(), said), confirm, "confirm {state:?} {late}");
+        }
+    }
+
+    #[test]
+    fn the_confirming_code_is_used_up() {
+        let secret = TotpSecret::from_bytes([7; 20]);
+        let code = secret.code_at(at(0));
+        let step = confirm_totp(&secret, &code, at(0)).unwrap();
+        assert_eq!(step, TotpStep::at(at(0)));
+        assert_eq!(secret.verify(&code, at(0), Some(step)), Err(TotpRefused::Replayed));
+
+        let wrong = TotpSecret::from_bytes([8; 20]).code_at(at(0));
+        assert_eq!(confirm_totp(&secret, &wrong, at(0)), Err(TotpRefused::Wrong));
+    }
+
+    #[test]
+    fn a_stored_enrollment_is_the_same_enrollment() {
+        let mut enrollment = issued();
+        enrollment.redeem(SESSION, at(5)).unwrap();
+        assert_eq!(Enrollment::from_parts(enrollment.to_parts()), enrollment);
+        assert_eq!(enrollment.user(), UserId::new(1));
+    }
+
+    #[test]
+    fn states_have_words_of_their_own() {
+        let states = [
+            EnrollmentState::Issued,
+            EnrollmentState::Redeemed { session: SESSION },
+            EnrollmentState::Confirmed { at: at(0) },
+            EnrollmentState::Expired,
+        ];
+        let words = states.map(|state| state.code());
+        assert_eq!(words, ["issued", "redeemed", "confirmed", "expired"]);
+    }
+
+    const SESSION: TokenDigest = TokenDigest::from_bytes([2; 32]);
+
+    fn issued() -> Enrollment {
+        let token = TokenDigest::from_bytes([1; 32]);
+        Enrollment::issue(UserId::new(1), token, Enrollment::TOKEN_TTL, at(0))
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_unix_millis(1_700_000_000_000 + secs * 1000)
+    }
+}

@@ -250,3 +250,6 @@ impl Followed {
         self.origin.map(|origin| (Counters::ZERO, origin))
     }
 }
+
+#[cfg(test)]
+mod tests;

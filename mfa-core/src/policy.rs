@@ -288,3 +288,104 @@ pub enum PolicyError {
     #[error("unknown idle mode; the modes are: transfer, handshake")]
     UnknownIdleMode,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mfa_by_no_method_is_refused() {
+        let policy = LocationPolicy::recommended();
+        assert_eq!(policy.with_methods(MethodSet::EMPTY), Err(PolicyError::NoMethod));
+
+        let off = LocationPolicy::off().with_methods(MethodSet::EMPTY).unwrap();
+        assert_eq!(off.with_mfa(Mfa::Required), Err(PolicyError::NoMethod));
+        let build = |mfa| {
+            let (idle, lifetime) = (policy.idle(), policy.lifetime());
+            LocationPolicy::new(mfa, MethodSet::EMPTY, idle, lifetime, policy.psk())
+        };
+        assert_eq!(build(Mfa::Required), Err(PolicyError::NoMethod));
+        assert_eq!(build(Mfa::Off), Ok(off));
+    }
+
+    #[test]
+    fn a_policy_is_what_was_put_in() {
+        let (idle, psk) = (IdlePolicy::default(), PskPolicy::Fixed);
+        let lifetime = Lifetime::new(Duration::from_secs(3600)).unwrap();
+        let methods = MethodSet::from(Method::Email);
+
+        let built = LocationPolicy::new(Mfa::Required, methods, idle, lifetime, psk).unwrap();
+
+        let parts = (built.mfa(), built.methods(), built.idle(), built.lifetime(), built.psk());
+        assert_eq!(parts, (Mfa::Required, methods, idle, lifetime, psk));
+        let changed = LocationPolicy::recommended()
+            .with_methods(methods)
+            .unwrap()
+            .with_idle(idle)
+            .with_lifetime(lifetime)
+            .with_psk(psk);
+        assert_eq!(built, changed);
+        assert_eq!(built.with_mfa(Mfa::Off).unwrap().mfa(), Mfa::Off);
+    }
+
+    #[test]
+    fn the_recommended_policy_is_the_promised_one() {
+        let policy = LocationPolicy::recommended();
+        assert_eq!(policy.mfa(), Mfa::Required);
+        assert_eq!(policy.methods(), MethodSet::ALL);
+        assert_eq!(policy.idle().threshold(), Duration::from_secs(300));
+        assert_eq!(policy.lifetime().get(), Duration::from_secs(12 * 3600));
+        assert_eq!(LocationPolicy::off().with_mfa(Mfa::Required), Ok(policy));
+    }
+
+    #[test]
+    fn a_lifetime_is_within_its_range() {
+        for good in [Lifetime::MIN, Lifetime::MAX] {
+            assert_eq!(Lifetime::new(good).map(Lifetime::get), Ok(good));
+        }
+        let millisecond = Duration::from_millis(1);
+        for given in [Lifetime::MIN.saturating_sub(millisecond), Lifetime::MAX + millisecond] {
+            assert_eq!(Lifetime::new(given), Err(PolicyError::LifetimeOutOfRange { given }));
+        }
+    }
+
+    /// Every policy with every account: the location speaks before the account.
+    #[test]
+    fn a_method_is_admitted_where_location_and_account_agree() {
+        let sets = [MethodSet::EMPTY, Method::Totp.into(), Method::Email.into(), MethodSet::ALL];
+        for allowed in sets {
+            for enabled in sets {
+                for method in Method::ALL {
+                    let off = LocationPolicy::off().with_methods(allowed).unwrap();
+                    assert_eq!(off.admit(method, enabled), Err(MethodRefused::MfaOff));
+                    let Ok(on) = off.with_mfa(Mfa::Required) else { continue };
+                    let expected = match (allowed.contains(method), enabled.contains(method)) {
+                        (false, _) => Err(MethodRefused::NotAllowed),
+                        (true, false) => Err(MethodRefused::NotEnabled),
+                        (true, true) => Ok(()),
+                    };
+                    assert_eq!(on.admit(method, enabled), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_of_the_store_read_back() {
+        for mfa in [Mfa::Off, Mfa::Required] {
+            assert_eq!(Mfa::from_code(mfa.code()), Some(mfa));
+        }
+        assert_eq!(Mfa::from_code("on"), None);
+    }
+
+    #[test]
+    fn refusals_name_the_bounds() {
+        let refused = Lifetime::new(Duration::from_secs(1)).unwrap_err();
+        assert_eq!(refused.to_string(), "a lifetime of 1s is out of range; use 60s to 2592000s");
+        let refused = IdlePolicy::new(IdleMode::Handshake, Duration::from_secs(60)).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "a threshold of 60s is too short for idleness by handshake; use at least 180s"
+        );
+    }
+}

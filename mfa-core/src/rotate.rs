@@ -232,3 +232,158 @@ impl Rotation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NORTH: GatewayId = GatewayId::new(1);
+    const SOUTH: GatewayId = GatewayId::new(2);
+    const SECOND: PskGeneration = PskGeneration::new(2);
+
+    #[test]
+    fn a_rotation_goes_client_gateways_promoted() {
+        let mut rotation = staged();
+        assert_eq!((rotation.generation(), rotation.state()), (SECOND, RotationState::Staged));
+        assert_eq!(rotation.poll_timeout(), Some(at(60)));
+
+        rotation.handle_client_set(SECOND, at(1));
+        assert_eq!(rotation.state(), RotationState::ClientSet);
+        rotation.handle_gateway_set(NORTH, SECOND, at(2));
+        assert_eq!(rotation.state(), RotationState::ClientSet);
+        assert!(rotation.waiting().eq([SOUTH]));
+        rotation.handle_gateway_set(SOUTH, SECOND, at(3));
+        assert_eq!((rotation.state(), rotation.poll_timeout()), (RotationState::GatewaysSet, None));
+        rotation.promote();
+        assert_eq!(rotation.state(), RotationState::Promoted);
+    }
+
+    #[test]
+    fn a_location_without_gateways_waits_for_the_client_alone() {
+        let mut rotation = Rotation::stage(PskGeneration::FIRST, BTreeSet::new(), at(0));
+        assert_eq!(rotation.state(), RotationState::Staged);
+        rotation.handle_client_set(SECOND, at(1));
+        assert_eq!(rotation.state(), RotationState::GatewaysSet);
+    }
+
+    #[test]
+    fn words_about_another_generation_change_nothing() {
+        let mut rotation = staged();
+        rotation.handle_client_set(PskGeneration::FIRST, at(1));
+        assert_eq!(rotation.state(), RotationState::Staged);
+        rotation.handle_client_set(SECOND, at(1));
+        for generation in [PskGeneration::FIRST, SECOND.next()] {
+            rotation.handle_gateway_set(NORTH, generation, at(2));
+            assert!(rotation.waiting().eq([NORTH, SOUTH]));
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_speaks_before_the_client_is_not_counted() {
+        let mut rotation = staged();
+        rotation.handle_gateway_set(NORTH, SECOND, at(1));
+        rotation.promote();
+        assert_eq!(rotation.state(), RotationState::Staged);
+        assert!(rotation.waiting().eq([NORTH, SOUTH]));
+    }
+
+    #[test]
+    fn a_late_rotation_is_abandoned_and_stays_so() {
+        for client in [false, true] {
+            let mut rotation = staged();
+            if client {
+                rotation.handle_client_set(SECOND, at(1));
+            }
+            rotation.handle_timeout(at(60).saturating_sub(Duration::from_millis(1)));
+            assert_ne!(rotation.state(), RotationState::Abandoned);
+            rotation.handle_client_set(SECOND, at(60));
+            rotation.handle_gateway_set(NORTH, SECOND, at(60));
+            rotation.handle_gateway_set(SOUTH, SECOND, at(60));
+            rotation.promote();
+            let end = (rotation.state(), rotation.poll_timeout());
+            assert_eq!(end, (RotationState::Abandoned, None));
+        }
+    }
+
+    #[test]
+    fn what_both_ends_have_is_not_abandoned() {
+        let mut rotation = staged();
+        rotation.handle_client_set(SECOND, at(1));
+        rotation.handle_gateway_set(NORTH, SECOND, at(2));
+        rotation.handle_gateway_set(SOUTH, SECOND, at(2));
+        rotation.handle_timeout(at(10_000));
+        assert_eq!(rotation.state(), RotationState::GatewaysSet);
+    }
+
+    #[test]
+    fn a_period_is_within_its_range() {
+        for good in [PskPolicy::MIN_PERIOD, PskPolicy::MAX_PERIOD] {
+            let PskPolicy::Every(period) = PskPolicy::every(good).unwrap() else {
+                panic!("a period was given");
+            };
+            assert_eq!(period.get(), good);
+        }
+        let second = Duration::from_secs(1);
+        let short = PskPolicy::MIN_PERIOD.saturating_sub(second);
+        for given in [short, PskPolicy::MAX_PERIOD + second] {
+            let refused = Err(PolicyError::RotationOutOfRange { given });
+            assert_eq!(PskPolicy::every(given), refused);
+        }
+    }
+
+    #[test]
+    fn a_new_key_is_due_after_the_period_or_never() {
+        assert_eq!(PskPolicy::default().due(at(0)), Some(at(600)));
+        assert_eq!(PskPolicy::Fixed.due(at(0)), None);
+    }
+
+    #[test]
+    fn generations_only_grow() {
+        assert_eq!(PskGeneration::FIRST.get(), 1);
+        assert!(PskGeneration::FIRST.next() > PskGeneration::FIRST);
+        assert_eq!(PskGeneration::new(u32::MAX).next(), PskGeneration::new(u32::MAX));
+    }
+
+    proptest! {
+        /// Whatever is said in whatever order: no step is skipped, and an end is final.
+        #[test]
+        fn no_step_is_skipped(ops in prop::collection::vec((0_u8..5, 0_u64..15), 1..40)) {
+            use RotationState::{Abandoned, ClientSet, GatewaysSet, Promoted, Staged};
+
+            let mut rotation = staged();
+            let mut now = at(0);
+            for (op, wait) in ops {
+                let before = rotation.state();
+                now = now.saturating_add(Duration::from_secs(wait));
+                match op {
+                    0 => rotation.handle_client_set(SECOND, now),
+                    1 => rotation.handle_gateway_set(NORTH, SECOND, now),
+                    2 => rotation.handle_gateway_set(SOUTH, SECOND, now),
+                    3 => rotation.promote(),
+                    _ => rotation.handle_timeout(now),
+                }
+                let allowed: &[RotationState] = match before {
+                    Staged => &[Staged, ClientSet, Abandoned],
+                    ClientSet => &[ClientSet, GatewaysSet, Abandoned],
+                    GatewaysSet => &[GatewaysSet, Promoted],
+                    Promoted => &[Promoted],
+                    Abandoned => &[Abandoned],
+                };
+                prop_assert!(allowed.contains(&rotation.state()));
+                if matches!(rotation.state(), GatewaysSet | Promoted) {
+                    prop_assert_eq!(rotation.waiting().count(), 0);
+                }
+            }
+        }
+    }
+
+    fn staged() -> Rotation {
+        Rotation::stage(PskGeneration::FIRST, BTreeSet::from([NORTH, SOUTH]), at(0))
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_unix_millis(1_700_000_000_000 + secs * 1000)
+    }
+}

@@ -51,3 +51,26 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_stops_at_its_ends() {
+        let last = Timestamp::from_unix_millis(u64::MAX);
+        assert_eq!(last.saturating_add(Duration::MAX), last);
+        assert_eq!(Timestamp::UNIX_EPOCH.saturating_add(Duration::MAX), last);
+        let second = Timestamp::from_unix_millis(1_000);
+        assert_eq!(second.saturating_sub(Duration::MAX), Timestamp::UNIX_EPOCH);
+        assert_eq!(second.saturating_sub(Duration::from_millis(1)).as_unix_millis(), 999);
+    }
+
+    #[test]
+    fn a_span_is_never_negative() {
+        let (early, late) = (Timestamp::from_unix_millis(500), Timestamp::from_unix_millis(1_999));
+        assert_eq!(late.since(early), Duration::from_millis(1_499));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(late.as_unix_secs(), 1);
+    }
+}

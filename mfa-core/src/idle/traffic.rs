@@ -22,12 +22,17 @@ use wg_types::timers::{
     INITIATION_BYTES, KEEPALIVE_BYTES, REKEY_AFTER_TIME, REKEY_TIMEOUT, RESPONSE_BYTES,
 };
 
-/// Initiations that a lossy path may cost before one is answered.
-const RETRIES: u64 = 3;
+/// Initiations in one window while the keys work: one, and another if the path lost the first. With
+/// three, data of certain sizes beside a handshake could be taken for handshakes.
+const RETRIES: u64 = 2;
 
 /// How much later than its predecessor's a report may come: the window may have been longer than
 /// the time between the two arrivals.
 const DELAY: Duration = Duration::from_secs(60);
+
+/// The longest window that is judged: handshakes and keepalives of more time than this are taken for
+/// data.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Bytes of a peer as one gateway counts them, handshakes and keepalives included.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -112,7 +117,7 @@ impl Window {
 
     /// One each 60 s: half of `REKEY_AFTER_TIME`, for a peer that restarts.
     fn max_completed(&self) -> u64 {
-        self.length.as_secs().checked_div(60).unwrap_or_default().saturating_add(1)
+        self.seconds(Duration::ZERO).checked_div(60).unwrap_or_default().saturating_add(1)
     }
 
     /// WireGuard's shortest interval is 1 s.
@@ -122,18 +127,20 @@ impl Window {
 
     fn gateway_keepalives(&self) -> u64 {
         let Some(interval) = self.gateway_keepalive else { return 0 };
-        let length = self.length.saturating_add(REKEY_TIMEOUT);
-        length
-            .as_secs()
+        self.seconds(REKEY_TIMEOUT)
             .checked_div(interval.as_secs().max(1))
             .unwrap_or_default()
             .saturating_add(1)
     }
 
+    /// The window's length and `more`.
+    fn seconds(&self, more: Duration) -> u64 {
+        self.length.min(LONGEST).saturating_add(more).as_secs()
+    }
+
     /// How many events `interval` apart the window has room for at most.
     fn fits(&self, interval: Duration) -> u64 {
-        let length = self.length.saturating_add(DELAY);
-        length.as_secs().checked_div(interval.as_secs()).unwrap_or_default().saturating_add(1)
+        self.seconds(DELAY).checked_div(interval.as_secs()).unwrap_or_default().saturating_add(1)
     }
 }
 
@@ -147,3 +154,6 @@ fn explain(bytes: u64, size: u64, counts: RangeInclusive<u64>, keepalives: u64) 
         rest.is_multiple_of(KEEPALIVE_BYTES)
     })
 }
+
+#[cfg(test)]
+mod tests;

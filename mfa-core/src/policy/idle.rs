@@ -4,7 +4,7 @@ use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 
-use wg_types::timers::REJECT_AFTER_TIME;
+use wg_types::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME};
 
 use super::PolicyError;
 
@@ -35,6 +35,16 @@ impl IdleMode {
         match self {
             Self::Transfer => Duration::from_secs(5),
             Self::Handshake => REJECT_AFTER_TIME,
+        }
+    }
+}
+
+impl IdleMode {
+    /// How long a busy peer may go without a sign of life of this kind.
+    const fn renewal(self) -> Duration {
+        match self {
+            Self::Transfer => Duration::ZERO,
+            Self::Handshake => REKEY_AFTER_TIME,
         }
     }
 }
@@ -112,17 +122,29 @@ impl IdlePolicy {
 
     /// Checks whether gateways that report every `period` can support the threshold.
     ///
-    /// A report may be lost, so two must fit into the threshold; and a session is ended up to one
-    /// period late, because data is dated by the report that tells of it.
+    /// One report may be lost, so two periods must fit into the threshold; by handshake they must
+    /// fit into what `REKEY_AFTER_TIME` (120 s) leaves of it, since a busy peer shows no sign of life
+    /// more often than that.
     ///
     /// # Errors
     ///
-    /// [`PolicyWarning`], for the administrator: the policy still works, and ends sessions in use.
+    /// [`PolicyWarning`], for the administrator: the policy still works, and may end sessions in
+    /// use.
     pub fn check_statistics_period(self, period: Duration) -> Result<(), PolicyWarning> {
-        if period.saturating_mul(2) <= self.threshold {
+        if period <= self.max_statistics_period() {
             return Ok(());
         }
-        Err(PolicyWarning { threshold: self.threshold, period })
+        let needed = period.saturating_mul(2).saturating_add(self.mode.renewal());
+        Err(PolicyWarning {
+            threshold: self.threshold,
+            period,
+            max_period: self.max_statistics_period(),
+            min_threshold: needed,
+        })
+    }
+
+    fn max_statistics_period(self) -> Duration {
+        self.threshold.saturating_sub(self.mode.renewal()) / 2
     }
 }
 
@@ -141,14 +163,89 @@ impl Default for IdlePolicy {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "gateways report every {period:?}, which cannot support a peer disconnect threshold of \
-     {threshold:?}: one lost report would end sessions in use; report at least every {max:?}, or \
-     raise the threshold to {min:?}",
-    max = .threshold.checked_div(2).unwrap_or_default(),
-    min = .period.saturating_mul(2)
+     {threshold:?}: one lost report would end sessions in use; report at least every \
+     {max_period:?}, or raise the threshold to {min_threshold:?}"
 )]
 pub struct PolicyWarning {
     /// The location's threshold.
     pub threshold: Duration,
     /// The gateway's statistics period.
     pub period: Duration,
+    /// The longest period that supports the threshold.
+    pub max_period: Duration,
+    /// The shortest threshold that the period supports.
+    pub min_threshold: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use IdleMode::{Handshake, Transfer};
+
+    #[test]
+    fn a_threshold_is_as_long_as_its_mode_needs() {
+        for (mode, min) in [(Transfer, secs(5)), (Handshake, secs(180))] {
+            let given = min.saturating_sub(Duration::from_millis(1));
+            let refused = Err(PolicyError::ThresholdTooShort { mode, given });
+            assert_eq!(IdlePolicy::new(mode, given), refused);
+            let policy = IdlePolicy::new(mode, min).unwrap();
+            assert_eq!((policy.mode(), policy.threshold()), (mode, min));
+        }
+        assert!(IdlePolicy::new(Transfer, IdlePolicy::MAX_THRESHOLD).is_ok());
+        let given = IdlePolicy::MAX_THRESHOLD + secs(1);
+        let refused = Err(PolicyError::ThresholdTooLong { given });
+        assert_eq!(IdlePolicy::new(Transfer, given), refused);
+    }
+
+    #[test]
+    fn the_default_is_300_s_without_data() {
+        let policy = IdlePolicy::default();
+        assert_eq!((policy.mode(), policy.threshold()), (Transfer, secs(300)));
+        assert_eq!(policy.gateway_keepalive(), None);
+        let policy = policy.with_gateway_keepalive(secs(25));
+        assert_eq!(policy.gateway_keepalive(), Some(secs(25)));
+    }
+
+    #[test]
+    fn two_reports_must_fit_into_the_threshold() {
+        let rows = [
+            // mode, threshold, the longest period that supports it
+            (Transfer, 300, 150),
+            (Transfer, 60, 30),
+            (Transfer, 5, 2),
+            (Handshake, 180, 30),
+            (Handshake, 300, 90),
+        ];
+        for (mode, threshold, longest) in rows {
+            let policy = IdlePolicy::new(mode, secs(threshold)).unwrap();
+            assert_eq!(policy.check_statistics_period(secs(longest)), Ok(()), "{mode} {threshold}");
+            let warning = policy.check_statistics_period(secs(longest + 1)).unwrap_err();
+            assert!(warning.max_period >= secs(longest) && warning.max_period < secs(longest + 1));
+            let raised = IdlePolicy::new(mode, warning.min_threshold).unwrap();
+            assert_eq!(raised.check_statistics_period(secs(longest + 1)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_warning_says_what_to_do() {
+        let policy = IdlePolicy::new(Transfer, secs(50)).unwrap();
+        let warning = policy.check_statistics_period(secs(30)).unwrap_err();
+        let text = warning.to_string();
+        assert!(
+            text.ends_with("report at least every 25s, or raise the threshold to 60s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn modes_read_back() {
+        for mode in [Transfer, Handshake] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+        }
+        assert_eq!("".parse::<IdleMode>(), Err(PolicyError::UnknownIdleMode));
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
 }
