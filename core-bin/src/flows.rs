@@ -5,13 +5,19 @@
 //! `mfa-store`, and sends nothing before its commit: mails and wakes come after it.
 
 pub mod connect;
+pub mod device;
 pub mod device_config;
 pub mod disconnect;
 pub mod enroll;
+pub mod gateway;
+pub mod location;
 pub mod mfa;
 pub mod name;
 pub mod poll;
+pub mod session;
+pub mod setup;
 pub mod status;
+pub mod user;
 
 use mfa_core::method::Method;
 
