@@ -126,8 +126,10 @@ pub async fn enroll(enrollment: Enrollment) -> Result<Enrolled, EnrollError> {
 
 /// This host's name, for people to tell gateways apart.
 pub(crate) fn hostname() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+    let name = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .into_iter()
+        .find_map(|path| fs::read_to_string(path).ok());
+    name.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 impl core::fmt::Debug for Enrollment {

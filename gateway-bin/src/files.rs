@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::rng;
@@ -101,8 +101,19 @@ fn write(path: &Path, content: &[u8], readers: Readers) -> io::Result<()> {
         Readers::All => 0o644,
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    give_to_owner_of_dir(path, &file)?;
     file.write_all(content)?;
     file.sync_all()
+}
+
+/// What root writes into a service's directory is the service's: it must be able to read it.
+fn give_to_owner_of_dir(path: &Path, file: &File) -> io::Result<()> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    let (dir, own) = (fs::metadata(dir)?, file.metadata()?);
+    if own.uid() == 0 && dir.uid() != 0 {
+        fchown(file, Some(dir.uid()), Some(dir.gid()))?;
+    }
+    Ok(())
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {
