@@ -64,8 +64,26 @@ pub struct Link {
     pub clock: Clock,
     /// Serial numbers.
     pub rng: Rng,
+    /// How patient core is with a gateway.
+    pub patience: Patience,
     /// Becomes true when core stops.
     pub shutdown: signal::Receiver<bool>,
+}
+
+/// How patient core is with a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the start of a stream to the gateway's hello.
+    pub hello: Duration,
+    /// A gateway that reads nothing for so long, while there is something to read, loses its
+    /// stream.
+    pub unread: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { hello: Duration::from_secs(10), unread: Duration::from_secs(30) }
+    }
 }
 
 impl fmt::Debug for Link {

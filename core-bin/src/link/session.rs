@@ -27,11 +27,8 @@ use super::{Link, desired};
 /// Messages that wait for the transport. Small: what is not sent yet can still change.
 pub(super) const OUTBOUND: usize = 4;
 
-/// From the start of the stream to the gateway's hello.
-const HELLO_TIME: Duration = Duration::from_secs(10);
-
-/// A gateway that reads nothing for so long loses its stream.
-const UNREAD_MAX: Duration = Duration::from_secs(30);
+/// How long a gateway has to take core's last word.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often a stream looks at the time.
 const TICK: Duration = Duration::from_secs(1);
@@ -70,8 +67,8 @@ pub(super) async fn serve(
         Err(status) => {
             let why = status.message();
             tracing::info!(%gateway, code = ?status.code(), why, "the gateway's stream ends");
-            // A gateway that does not read cannot be told, and need not be waited for.
-            drop(outbound.try_send(Err(status)));
+            // A gateway that does not read cannot be told, and is not waited for long.
+            drop(tokio::time::timeout(FAREWELL, outbound.send(Err(status))).await);
         }
     }
 }
@@ -82,7 +79,7 @@ async fn run(
     inbound: &mut Streaming<FromGateway>,
     outbound: &mpsc::Sender<Result<ToGateway, Status>>,
 ) -> Result<(), Status> {
-    let hello = tokio::time::timeout(HELLO_TIME, inbound.message());
+    let hello = tokio::time::timeout(link.patience.hello, inbound.message());
     let hello = match hello.await {
         Ok(Ok(Some(FromGateway { message: Some(from_gateway::Message::Hello(hello)) }))) => hello,
         Ok(Ok(Some(_))) => return Err(Status::invalid_argument("a stream begins with a hello")),
@@ -366,7 +363,7 @@ impl<'a> Session<'a> {
         }
         let at = self.began.elapsed();
         let since = *self.blocked_since.get_or_insert(at);
-        if at.saturating_sub(since) >= UNREAD_MAX {
+        if at.saturating_sub(since) >= self.link.patience.unread {
             return Err(Status::unavailable("this gateway does not read; dial again"));
         }
         Ok(())
