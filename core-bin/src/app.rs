@@ -128,7 +128,7 @@ impl App {
     /// # Errors
     ///
     /// What the database reports.
-    pub fn usable(&self, view: &mut Snapshot<'_>, user: &User) -> Result<MethodSet, StoreError> {
+    pub fn usable(&self, view: &mut Snapshot, user: &User) -> Result<MethodSet, StoreError> {
         let enabled = view.enabled_methods(user.id)?;
         Ok(enabled.iter().filter(|method| self.unavailable(*method, user).is_none()).collect())
     }
@@ -154,7 +154,7 @@ const INSTANCE_ID: &str = "instance_id";
 /// # Errors
 ///
 /// What the database reports.
-pub fn instance_id(tx: &mut Tx<'_>, random: [u8; 16]) -> Result<String, StoreError> {
+pub fn instance_id(tx: &mut Tx, random: [u8; 16]) -> Result<String, StoreError> {
     if let Some(id) = tx.meta(INSTANCE_ID)? {
         return Ok(String::from_utf8_lossy(&id).into_owned());
     }

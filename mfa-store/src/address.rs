@@ -17,7 +17,7 @@ const TABLE: &str = "device_address";
 /// keeps its old owner.
 pub const ADDRESS_REST: Duration = Duration::from_secs(2 * 3600);
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Lists a device's addresses in a location as host routes: /32 and /128.
     ///
     /// # Errors
@@ -33,12 +33,12 @@ impl Snapshot<'_> {
             .filter(device_address::location_id.eq(location.get()))
             .order((device_address::family.asc(), device_address::ip.asc()))
             .select(device_address::ip)
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         rows.iter().map(|ip| from_ip_bytes(ip, TABLE).map(host)).collect()
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Gives a device an address in each network that it may use and has none in.
     pub(crate) fn give_addresses(&mut self, by: By, device: &Device) -> Result<(), StoreError> {
         for location in self.locations_of(device.user)? {
@@ -73,7 +73,7 @@ impl Tx<'_> {
                     device_address::ip.eq(to_ip_bytes(ip)),
                     device_address::rest_until.eq(0),
                 ))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Tx<'_> {
                 device_address::device_id.eq(None::<i64>),
                 device_address::rest_until.eq(to_millis(by.now.saturating_add(ADDRESS_REST))),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         Ok(())
     }
 
@@ -94,7 +94,7 @@ impl Tx<'_> {
         diesel::delete(
             device_address::table.filter(device_address::location_id.eq(location.get())),
         )
-        .execute(self.conn)?;
+        .execute(&mut self.conn)?;
         Ok(())
     }
 
@@ -117,7 +117,7 @@ impl Tx<'_> {
                 .select(device_address::ip)
         };
         let highest: Option<Vec<u8>> =
-            taken().order(device_address::ip.desc()).first(self.conn).optional()?;
+            taken().order(device_address::ip.desc()).first(&mut self.conn).optional()?;
         let highest = highest.map(|ip| from_ip_bytes(&ip, TABLE)).transpose()?;
         let next = highest.map_or(Some(range.first), |ip| number(ip).checked_add(1));
         if let Some(ip) = next.and_then(|next| range.at_or_after(next, [])) {
@@ -129,8 +129,8 @@ impl Tx<'_> {
                 .filter(device_address::device_id.is_null())
                 .filter(device_address::rest_until.le(to_millis(by.now))),
         )
-        .execute(self.conn)?;
-        let taken: Vec<Vec<u8>> = taken().order(device_address::ip.asc()).load(self.conn)?;
+        .execute(&mut self.conn)?;
+        let taken: Vec<Vec<u8>> = taken().order(device_address::ip.asc()).load(&mut self.conn)?;
         let taken =
             taken.iter().map(|ip| from_ip_bytes(ip, TABLE)).collect::<Result<Vec<_>, _>>()?;
         Ok(range.at_or_after(range.first, taken.into_iter().map(number)))

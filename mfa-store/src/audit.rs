@@ -73,6 +73,7 @@ impl End {
 }
 
 /// Knows the key, and during a batch where the chain ends.
+#[derive(Clone)]
 pub(crate) struct Chain {
     key: Hmac<Sha256>,
     end: Option<End>,
@@ -118,8 +119,7 @@ impl Chain {
         Ok(end)
     }
 
-    /// Records where the chain ends, before the commit.
-    pub(crate) fn save(&mut self, conn: &mut AnyConnection) -> Result<(), StoreError> {
+    fn save(&mut self, conn: &mut AnyConnection) -> Result<(), StoreError> {
         let Some(end) = self.end.filter(|end| Some(*end) != self.saved) else { return Ok(()) };
         let row = (audit_head::seq.eq(end.seq), audit_head::hash.eq(end.hash.as_slice()));
         let changed = diesel::update(audit_head::table.find(HEAD)).set(row).execute(conn)?;
@@ -172,7 +172,7 @@ impl Row {
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Writes an entry. The functions that change something do so by themselves; this is for what
     /// only the caller knows, like a refused code.
     ///
@@ -202,7 +202,7 @@ impl Tx<'_> {
         let hash = row.digest(&self.chain.key);
         row.hash = hash.to_vec();
         let seq = row.seq;
-        diesel::insert_into(audit::table).values(row).execute(self.conn)?;
+        diesel::insert_into(audit::table).values(row).execute(&mut self.conn)?;
         self.chain.end = Some(End { seq, hash });
         Ok(())
     }
@@ -211,9 +211,15 @@ impl Tx<'_> {
         let (conn, chain) = self.parts();
         chain.end(conn)
     }
+
+    /// Records where the chain ends, before a commit.
+    pub(crate) fn save_chain(&mut self) -> Result<(), StoreError> {
+        let (conn, chain) = self.parts();
+        chain.save(conn)
+    }
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Lists the newest `limit` entries before `before` (`None`: of all), newest first.
     ///
     /// # Errors
@@ -229,7 +235,7 @@ impl Snapshot<'_> {
             .order(audit::seq.desc())
             .limit(limit)
             .select(Row::as_select())
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         Ok(rows.into_iter().map(AuditEntry::from).collect())
     }
 
@@ -247,7 +253,7 @@ impl Snapshot<'_> {
                 .order(audit::seq.asc())
                 .limit(PAGE)
                 .select(Row::as_select())
-                .load(self.conn)?;
+                .load(&mut self.conn)?;
             if rows.is_empty() {
                 break;
             }
@@ -260,7 +266,7 @@ impl Snapshot<'_> {
                 end = End { seq: expected, hash };
             }
         }
-        let written = head(self.conn)?.unwrap_or(End::START);
+        let written = head(&mut self.conn)?.unwrap_or(End::START);
         Ok(if written == end {
             AuditVerdict::Whole { entries: end.seq }
         } else if written.seq > end.seq {

@@ -9,7 +9,7 @@ use crate::schema::{guess_budget, mail_budget};
 use crate::value::{from_count, from_list, from_millis, to_count, to_list, to_millis};
 use crate::{Snapshot, StoreError, Tx};
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns a budget of guesses; a fresh one if none was ever charged.
     ///
     /// # Errors
@@ -19,7 +19,7 @@ impl Snapshot<'_> {
         let row: Option<(String, i64, i64)> = guess_budget::table
             .find((key.user.get(), key.method.code(), key.lane.code()))
             .select((guess_budget::recent, guess_budget::charged, guess_budget::cleared))
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let Some((recent, charged, cleared)) = row else { return Ok(GuessBudget::new(key)) };
         let parts = GuessParts {
@@ -39,14 +39,14 @@ impl Snapshot<'_> {
         let recent: Option<String> = mail_budget::table
             .find((user.get(), lane.code()))
             .select(mail_budget::recent)
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let recent = from_times(&recent.unwrap_or_default(), "mail_budget")?;
         Ok(MailBudget::from_parts(lane, recent))
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Stores a budget of guesses. Commit it before the code is looked at.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Tx<'_> {
         );
         let place = (key.user.get(), key.method.code(), key.lane.code());
         let changed =
-            diesel::update(guess_budget::table.find(place)).set(row).execute(self.conn)?;
+            diesel::update(guess_budget::table.find(place)).set(row).execute(&mut self.conn)?;
         if changed == 0 {
             diesel::insert_into(guess_budget::table)
                 .values((
@@ -71,7 +71,7 @@ impl Tx<'_> {
                     guess_budget::lane.eq(place.2),
                     row,
                 ))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         Ok(())
     }
@@ -90,11 +90,11 @@ impl Tx<'_> {
         let recent = mail_budget::recent.eq(&recent);
         let place = (user.get(), budget.lane().code());
         let changed =
-            diesel::update(mail_budget::table.find(place)).set(recent).execute(self.conn)?;
+            diesel::update(mail_budget::table.find(place)).set(recent).execute(&mut self.conn)?;
         if changed == 0 {
             diesel::insert_into(mail_budget::table)
                 .values((mail_budget::user_id.eq(place.0), mail_budget::lane.eq(place.1), recent))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ impl TryFrom<Row> for Challenge {
     }
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the challenge with this token.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = challenge::table
             .filter(challenge::token.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         row.map(Challenge::try_from).transpose()
     }
@@ -115,19 +115,19 @@ impl Snapshot<'_> {
             .filter(challenge::lane.eq(lane.code()))
             .order(challenge::id.asc())
             .select(Row::as_select())
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         rows.into_iter().map(Challenge::try_from).collect()
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Stores a new challenge.
     ///
     /// # Errors
     ///
     /// What the database reports.
     pub fn add_challenge(&mut self, by: By, new: &Challenge) -> Result<(), StoreError> {
-        diesel::insert_into(challenge::table).values(Row::from(new)).execute(self.conn)?;
+        diesel::insert_into(challenge::table).values(Row::from(new)).execute(&mut self.conn)?;
         let Subject { user, device, location } = new.subject();
         let detail = json!({
             "device": device.get(),
@@ -154,7 +154,7 @@ impl Tx<'_> {
                 challenge::tries.eq(i32::from(parts.tries)),
                 challenge::state.eq(parts.state.code()),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         Ok(changed > 0)
     }
 
@@ -165,6 +165,6 @@ impl Tx<'_> {
     /// What the database reports.
     pub fn forget_challenges(&mut self, before: Timestamp) -> Result<usize, StoreError> {
         let old = challenge::table.filter(challenge::expires_at.lt(to_millis(before)));
-        Ok(diesel::delete(old).execute(self.conn)?)
+        Ok(diesel::delete(old).execute(&mut self.conn)?)
     }
 }

@@ -41,7 +41,7 @@ pub enum Touched {
     Peers(BTreeSet<PublicKey>),
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns a location's revision; `None` if there is no such location.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Snapshot<'_> {
         Ok(location::table
             .find(location.get())
             .select(location::revision)
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?)
     }
 
@@ -68,7 +68,7 @@ impl Snapshot<'_> {
         let bounds: Option<(i64, i64)> = location::table
             .find(location.get())
             .select((location::revision, location::pruned_revision))
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let (now, pruned) = bounds.ok_or(StoreError::missing("location"))?;
         if revision < pruned || revision > now {
@@ -80,7 +80,7 @@ impl Snapshot<'_> {
             .order(location_change::revision.desc())
             .limit(MOST + 1)
             .select(location_change::public_key)
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         let too_many = i64::try_from(rows.len()).is_ok_and(|rows| rows > MOST);
         if too_many || rows.iter().any(Option::is_none) {
             return Ok(Changes { revision: now, touched: Touched::Everything });
@@ -90,7 +90,7 @@ impl Snapshot<'_> {
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Says that the gateways of a location must look at `peer`; `None`: at everything. Returns the
     /// location's new revision. The functions that change peers do this by themselves.
     ///
@@ -112,7 +112,7 @@ impl Tx<'_> {
                 location_change::revision.eq(revision),
                 location_change::public_key.eq(peer.map(|key| key.as_bytes().as_slice())),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         Ok(revision)
     }
 
@@ -120,7 +120,7 @@ impl Tx<'_> {
         let revision: Option<i64> = diesel::update(location::table.find(location.get()))
             .set(location::revision.eq(location::revision + 1))
             .returning(location::revision)
-            .get_result(self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let revision = revision.ok_or(StoreError::missing("location"))?;
         self.touched.insert(location, revision);
@@ -133,13 +133,13 @@ impl Tx<'_> {
     fn prune(&mut self, location: LocationId, through: i64) -> Result<(), StoreError> {
         diesel::update(location::table.find(location.get()))
             .set(location::pruned_revision.eq(through))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         diesel::delete(
             location_change::table
                 .filter(location_change::location_id.eq(location.get()))
                 .filter(location_change::revision.le(through)),
         )
-        .execute(self.conn)?;
+        .execute(&mut self.conn)?;
         Ok(())
     }
 }

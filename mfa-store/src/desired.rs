@@ -47,7 +47,7 @@ struct Found {
     session: Option<Sealed>,
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Lists the peers that a location's gateways should have, in the order of their keys; with
     /// `among`, those of them that are in it. A key in `among` that is not in the answer must not
     /// be a peer.
@@ -119,7 +119,7 @@ impl Snapshot<'_> {
         if let Some(keys) = among {
             query = query.filter(device::public_key.eq_any(bytes(keys)));
         }
-        let rows: Vec<(Vec<u8>, Vec<u8>, Sealed)> = query.load(self.conn)?;
+        let rows: Vec<(Vec<u8>, Vec<u8>, Sealed)> = query.load(&mut self.conn)?;
         let with = |(public_key, ip, session)| Found { public_key, ip, session: Some(session) };
         Ok(rows.into_iter().map(with).collect())
     }
@@ -143,7 +143,7 @@ impl Snapshot<'_> {
         if let Some(keys) = among {
             query = query.filter(device::public_key.eq_any(bytes(keys)));
         }
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = query.load(self.conn)?;
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = query.load(&mut self.conn)?;
         let without = |(public_key, ip)| Found { public_key, ip, session: None };
         Ok(rows.into_iter().map(without).collect())
     }

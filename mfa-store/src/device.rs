@@ -88,15 +88,18 @@ impl TryFrom<Row> for Device {
     }
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the device `id`.
     ///
     /// # Errors
     ///
     /// What the database reports.
     pub fn device(&mut self, id: DeviceId) -> Result<Option<Device>, StoreError> {
-        let row: Option<Row> =
-            device::table.find(id.get()).select(Row::as_select()).first(self.conn).optional()?;
+        let row: Option<Row> = device::table
+            .find(id.get())
+            .select(Row::as_select())
+            .first(&mut self.conn)
+            .optional()?;
         row.map(Device::try_from).transpose()
     }
 
@@ -109,7 +112,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = device::table
             .filter(device::public_key.eq(key.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         row.map(Device::try_from).transpose()
     }
@@ -123,7 +126,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = device::table
             .filter(device::polling_token.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         row.map(Device::try_from).transpose()
     }
@@ -135,7 +138,7 @@ impl Snapshot<'_> {
     /// What the database reports.
     pub fn devices(&mut self) -> Result<Vec<Device>, StoreError> {
         let rows: Vec<Row> =
-            device::table.order(device::id.asc()).select(Row::as_select()).load(self.conn)?;
+            device::table.order(device::id.asc()).select(Row::as_select()).load(&mut self.conn)?;
         rows.into_iter().map(Device::try_from).collect()
     }
 
@@ -149,12 +152,12 @@ impl Snapshot<'_> {
             .filter(device::user_id.eq(user.get()))
             .order(device::id.asc())
             .select(Row::as_select())
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         rows.into_iter().map(Device::try_from).collect()
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Adds a device and gives it an address in each location that its user may use.
     ///
     /// # Errors
@@ -164,7 +167,9 @@ impl Tx<'_> {
     /// user.
     pub fn add_device(&mut self, by: By, new: &NewDevice) -> Result<Device, StoreError> {
         self.user(new.user)?.ok_or(StoreError::missing("user"))?;
-        if self.location_by_key(&new.public_key)?.is_some() {
+        let taken = self.device_by_key(&new.public_key)?.is_some()
+            || self.location_by_key(&new.public_key)?.is_some();
+        if taken {
             return Err(StoreError::Exists { what: "public key" });
         }
         let id: i64 = diesel::insert_into(device::table)
@@ -178,8 +183,7 @@ impl Tx<'_> {
                 device::created_at.eq(to_millis(by.now)),
             ))
             .returning(device::id)
-            .get_result(self.conn)
-            .map_err(|error| StoreError::exists(error, "public key"))?;
+            .get_result(&mut self.conn)?;
         let device = self.device(DeviceId::new(id))?.ok_or(StoreError::missing(TABLE))?;
         self.give_addresses(by, &device)?;
         self.touch_device(&device)?;
@@ -205,7 +209,7 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let changed = diesel::update(device::table.find(id.get()))
             .set(device::polling_token.eq(token.as_bytes().as_slice()))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         if changed == 0 {
             return Err(StoreError::missing(TABLE));
         }
@@ -223,7 +227,7 @@ impl Tx<'_> {
                 device::polled_at.eq(to_millis(poll.at)),
                 device::polled_from.eq(poll.source.map(|ip| ip.to_string())),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         Ok(())
     }
 
@@ -238,7 +242,7 @@ impl Tx<'_> {
         self.end_sessions(by, Scope::Device(id), EndReason::DeviceRemoved)?;
         self.touch_device(&device)?;
         self.release_addresses(by, id)?;
-        diesel::delete(device::table.find(id.get())).execute(self.conn)?;
+        diesel::delete(device::table.find(id.get())).execute(&mut self.conn)?;
         let detail = json!({
             "user": device.user.get(),
             "name": device.name,

@@ -65,7 +65,7 @@ impl TryFrom<Row> for Enrollment {
     }
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the enrollment with this token.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = enrollment::table
             .filter(enrollment::token.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         row.map(Enrollment::try_from).transpose()
     }
@@ -92,13 +92,13 @@ impl Snapshot<'_> {
         let row: Option<Row> = enrollment::table
             .filter(enrollment::session.eq(session.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         row.map(Enrollment::try_from).transpose()
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Stores an enrollment that was just issued. Older ones of the user are worth nothing from now
     /// on.
     ///
@@ -108,8 +108,8 @@ impl Tx<'_> {
     pub fn add_enrollment(&mut self, by: By, new: &Enrollment) -> Result<(), StoreError> {
         let user = new.user();
         let older = enrollment::table.filter(enrollment::user_id.eq(user.get()));
-        diesel::delete(older).execute(self.conn)?;
-        diesel::insert_into(enrollment::table).values(Row::from(new)).execute(self.conn)?;
+        diesel::delete(older).execute(&mut self.conn)?;
+        diesel::insert_into(enrollment::table).values(Row::from(new)).execute(&mut self.conn)?;
         self.audit(by, "enrollment.issue", format_args!("user:{user}"), &json!({}))
     }
 
@@ -130,7 +130,7 @@ impl Tx<'_> {
         let unchanged = enrollment::table
             .filter(enrollment::token.eq(row.token.clone()))
             .filter(enrollment::state.eq(from.code()));
-        if diesel::update(unchanged).set(&row).execute(self.conn)? == 0 {
+        if diesel::update(unchanged).set(&row).execute(&mut self.conn)? == 0 {
             return Ok(false);
         }
         let detail = json!({ "state": changed.state().code() });

@@ -106,15 +106,6 @@ impl StoreError {
     pub(crate) const fn missing(what: &'static str) -> Self {
         Self::Missing { what }
     }
-
-    /// Names what exists already, if that is what went wrong.
-    pub(crate) fn exists(error: DieselError, what: &'static str) -> Self {
-        if let DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) = error {
-            Self::Exists { what }
-        } else {
-            error.into()
-        }
-    }
 }
 
 impl From<DieselError> for StoreError {

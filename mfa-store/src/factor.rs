@@ -49,7 +49,7 @@ fn to_step(step: TotpStep) -> i64 {
     i64::try_from(step.get()).unwrap_or(i64::MAX)
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the methods that a user has set up.
     ///
     /// # Errors
@@ -60,12 +60,12 @@ impl Snapshot<'_> {
             .filter(factor_totp::user_id.eq(user.get()))
             .filter(factor_totp::secret.is_not_null())
             .count()
-            .get_result(self.conn)?;
+            .get_result(&mut self.conn)?;
         let email: i64 = factor_email::table
             .filter(factor_email::user_id.eq(user.get()))
             .filter(factor_email::confirmed_at.is_not_null())
             .count()
-            .get_result(self.conn)?;
+            .get_result(&mut self.conn)?;
         let mut methods = MethodSet::EMPTY;
         if totp > 0 {
             methods = methods.with(Method::Totp);
@@ -85,7 +85,7 @@ impl Snapshot<'_> {
         let row: Option<(Option<Vec<u8>>, i64)> = factor_totp::table
             .find(user.get())
             .select((factor_totp::secret, factor_totp::last_step))
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let Some((Some(sealed), last)) = row else { return Ok(None) };
         let secret = self.open_totp("secret", user, &sealed)?;
@@ -101,7 +101,7 @@ impl Snapshot<'_> {
         let row: Option<Option<Vec<u8>>> = factor_totp::table
             .find(user.get())
             .select(factor_totp::pending_secret)
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let Some(sealed) = row.flatten() else { return Ok(None) };
         self.open_totp("pending_secret", user, &sealed).map(Some)
@@ -116,7 +116,7 @@ impl Snapshot<'_> {
         let row: Option<(Option<Vec<u8>>, Option<i64>)> = factor_email::table
             .find(user.get())
             .select((factor_email::pending_code, factor_email::pending_until))
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let Some((Some(code), Some(until))) = row else { return Ok(None) };
         let code = CodeDigest::from_bytes(to_digest(&code, "factor_email")?);
@@ -134,7 +134,7 @@ impl Snapshot<'_> {
             .filter(recovery_code::used_at.is_null())
             .order(recovery_code::id.asc())
             .select(recovery_code::digest)
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         rows.iter()
             .map(|digest| to_digest(digest, "recovery_code").map(CodeDigest::from_bytes))
             .collect()
@@ -153,7 +153,7 @@ impl Snapshot<'_> {
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Remembers a secret that is shown to a user now. The one in force stays so until this one is
     /// [confirmed](Self::confirm_totp).
     ///
@@ -173,7 +173,7 @@ impl Tx<'_> {
             factor_totp::pending_at.eq(to_millis(by.now)),
         );
         let changed =
-            diesel::update(factor_totp::table.find(user.get())).set(row).execute(self.conn)?;
+            diesel::update(factor_totp::table.find(user.get())).set(row).execute(&mut self.conn)?;
         if changed == 0 {
             diesel::insert_into(factor_totp::table)
                 .values((
@@ -181,7 +181,7 @@ impl Tx<'_> {
                     factor_totp::last_step.eq(NO_STEP),
                     row,
                 ))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         self.audit(by, "totp.stage", format_args!("user:{user}"), &json!({}))
     }
@@ -211,7 +211,7 @@ impl Tx<'_> {
                 factor_totp::pending_secret.eq(None::<Vec<u8>>),
                 factor_totp::pending_at.eq(None::<i64>),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         self.end_sessions(by, Scope::UserMethod(user, Method::Totp), EndReason::MethodReset)?;
         self.audit(by, "totp.confirm", format_args!("user:{user}"), &json!({}))?;
         Ok(true)
@@ -227,7 +227,7 @@ impl Tx<'_> {
         let step = to_step(step);
         let unused = factor_totp::table.find(user.get()).filter(factor_totp::last_step.lt(step));
         let changed =
-            diesel::update(unused).set(factor_totp::last_step.eq(step)).execute(self.conn)?;
+            diesel::update(unused).set(factor_totp::last_step.eq(step)).execute(&mut self.conn)?;
         Ok(changed > 0)
     }
 
@@ -246,12 +246,13 @@ impl Tx<'_> {
             factor_email::pending_code.eq(pending.code.as_bytes().as_slice()),
             factor_email::pending_until.eq(to_millis(pending.until)),
         );
-        let changed =
-            diesel::update(factor_email::table.find(user.get())).set(row).execute(self.conn)?;
+        let changed = diesel::update(factor_email::table.find(user.get()))
+            .set(row)
+            .execute(&mut self.conn)?;
         if changed == 0 {
             diesel::insert_into(factor_email::table)
                 .values((factor_email::user_id.eq(user.get()), row))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         self.audit(by, "email.stage", format_args!("user:{user}"), &json!({}))
     }
@@ -271,7 +272,7 @@ impl Tx<'_> {
                 factor_email::pending_code.eq(None::<Vec<u8>>),
                 factor_email::pending_until.eq(None::<i64>),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         if changed == 0 {
             return Ok(false);
         }
@@ -297,7 +298,7 @@ impl Tx<'_> {
                     recovery_code::user_id.eq(user.get()),
                     recovery_code::digest.eq(code.as_bytes().as_slice()),
                 ))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         let detail = json!({ "codes": codes.len() });
         self.audit(by, "recovery.replace", format_args!("user:{user}"), &detail)
@@ -320,7 +321,7 @@ impl Tx<'_> {
             .filter(recovery_code::used_at.is_null());
         let changed = diesel::update(unused)
             .set(recovery_code::used_at.eq(to_millis(by.now)))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         if changed == 0 {
             return Ok(false);
         }
@@ -351,10 +352,10 @@ impl Tx<'_> {
                         factor_totp::pending_secret.eq(None::<Vec<u8>>),
                         factor_totp::pending_at.eq(None::<i64>),
                     ))
-                    .execute(self.conn)?
+                    .execute(&mut self.conn)?
             }
             Method::Email => {
-                diesel::delete(factor_email::table.find(user.get())).execute(self.conn)?
+                diesel::delete(factor_email::table.find(user.get())).execute(&mut self.conn)?
             }
         };
         if changed == 0 {
@@ -368,7 +369,7 @@ impl Tx<'_> {
 
     fn forget_recovery_codes(&mut self, user: UserId) -> Result<(), StoreError> {
         diesel::delete(recovery_code::table.filter(recovery_code::user_id.eq(user.get())))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         Ok(())
     }
 }

@@ -95,15 +95,18 @@ impl TryFrom<Row> for Gateway {
     }
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the gateway `id`.
     ///
     /// # Errors
     ///
     /// What the database reports.
     pub fn gateway(&mut self, id: GatewayId) -> Result<Option<Gateway>, StoreError> {
-        let row: Option<Row> =
-            gateway::table.find(id.get()).select(Row::as_select()).first(self.conn).optional()?;
+        let row: Option<Row> = gateway::table
+            .find(id.get())
+            .select(Row::as_select())
+            .first(&mut self.conn)
+            .optional()?;
         row.map(Gateway::try_from).transpose()
     }
 
@@ -116,7 +119,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = gateway::table
             .filter(gateway::name.eq(name))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         row.map(Gateway::try_from).transpose()
     }
@@ -133,7 +136,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = gateway::table
             .filter(gateway::legacy_token.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         row.map(Gateway::try_from).transpose()
     }
@@ -144,13 +147,15 @@ impl Snapshot<'_> {
     ///
     /// What the database reports.
     pub fn gateways(&mut self) -> Result<Vec<Gateway>, StoreError> {
-        let rows: Vec<Row> =
-            gateway::table.order(gateway::name.asc()).select(Row::as_select()).load(self.conn)?;
+        let rows: Vec<Row> = gateway::table
+            .order(gateway::name.asc())
+            .select(Row::as_select())
+            .load(&mut self.conn)?;
         rows.into_iter().map(Gateway::try_from).collect()
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Adds a gateway, which may then enroll.
     ///
     /// # Errors
@@ -163,6 +168,9 @@ impl Tx<'_> {
         name: &str,
     ) -> Result<GatewayId, StoreError> {
         self.location(location)?.ok_or(StoreError::missing("location"))?;
+        if self.gateway_by_name(name)?.is_some() {
+            return Err(StoreError::Exists { what: "gateway" });
+        }
         let id: i64 = diesel::insert_into(gateway::table)
             .values((
                 gateway::location_id.eq(location.get()),
@@ -174,8 +182,7 @@ impl Tx<'_> {
                 gateway::created_at.eq(to_millis(by.now)),
             ))
             .returning(gateway::id)
-            .get_result(self.conn)
-            .map_err(|error| StoreError::exists(error, "gateway"))?;
+            .get_result(&mut self.conn)?;
         let detail = json!({ "name": name, "location": location.get() });
         self.audit(by, "gateway.add", format_args!("gateway:{id}"), &detail)?;
         Ok(GatewayId::new(id))
@@ -229,7 +236,7 @@ impl Tx<'_> {
                 gateway::enrolled_at.eq(to_millis(by.now)),
                 gateway::revoked_at.eq(None::<i64>),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         if changed == 0 { Err(StoreError::missing("gateway")) } else { Ok(()) }
     }
 
@@ -252,7 +259,7 @@ impl Tx<'_> {
             .filter(gateway::cert_serial.eq(shown).or(gateway::previous_cert_serial.eq(shown)));
         let changed = diesel::update(in_force)
             .set((gateway::cert_serial.eq(new), gateway::previous_cert_serial.eq(shown)))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         if changed == 0 {
             return Ok(false);
         }
@@ -279,7 +286,7 @@ impl Tx<'_> {
                 gateway::backend.eq(&report.backend),
                 gateway::hostname.eq(&report.hostname),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         let detail = json!({ "version": report.version, "backend": report.backend });
         self.audit(by, "gateway.link", format_args!("gateway:{id}"), &detail)
     }
@@ -300,7 +307,7 @@ impl Tx<'_> {
                 gateway::heard_at.eq(to_millis(now)),
                 gateway::applied_revision.eq(applied_revision),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         Ok(())
     }
 
@@ -314,7 +321,7 @@ impl Tx<'_> {
         let in_force = gateway::table.find(id.get()).filter(gateway::revoked_at.is_null());
         let changed = diesel::update(in_force)
             .set(gateway::revoked_at.eq(to_millis(by.now)))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         if changed == 0 {
             return Ok(false);
         }
@@ -330,7 +337,7 @@ impl Tx<'_> {
     /// What the database reports.
     pub fn remove_gateway(&mut self, by: By, id: GatewayId) -> Result<bool, StoreError> {
         let Some(gateway) = self.gateway(id)? else { return Ok(false) };
-        diesel::delete(gateway::table.find(id.get())).execute(self.conn)?;
+        diesel::delete(gateway::table.find(id.get())).execute(&mut self.conn)?;
         let detail = json!({ "name": gateway.name });
         self.audit(by, "gateway.remove", format_args!("gateway:{id}"), &detail)?;
         Ok(true)

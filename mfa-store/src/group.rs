@@ -18,7 +18,7 @@ pub struct Group {
     pub members: Vec<UserId>,
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Lists all groups by name.
     ///
     /// # Errors
@@ -26,14 +26,14 @@ impl Snapshot<'_> {
     /// What the database reports.
     pub fn groups(&mut self) -> Result<Vec<Group>, StoreError> {
         let rows: Vec<(i64, String)> =
-            user_group::table.order(user_group::name.asc()).load(self.conn)?;
+            user_group::table.order(user_group::name.asc()).load(&mut self.conn)?;
         let mut groups = Vec::with_capacity(rows.len());
         for (id, name) in rows {
             let members: Vec<i64> = user_group_member::table
                 .filter(user_group_member::group_id.eq(id))
                 .order(user_group_member::user_id.asc())
                 .select(user_group_member::user_id)
-                .load(self.conn)?;
+                .load(&mut self.conn)?;
             groups.push(Group { name, members: members.into_iter().map(UserId::new).collect() });
         }
         Ok(groups)
@@ -50,7 +50,7 @@ impl Snapshot<'_> {
             .filter(user_group_member::user_id.eq(user.get()))
             .order(user_group::name.asc())
             .select(user_group::name)
-            .load(self.conn)?)
+            .load(&mut self.conn)?)
     }
 
     /// Lists the names of the groups that may use a location. None: everyone may.
@@ -64,7 +64,7 @@ impl Snapshot<'_> {
             .filter(location_group::location_id.eq(location.get()))
             .order(user_group::name.asc())
             .select(user_group::name)
-            .load(self.conn)?)
+            .load(&mut self.conn)?)
     }
 
     /// Tells whether a user's groups let the user use a location. Whether the user is active is
@@ -79,7 +79,7 @@ impl Snapshot<'_> {
             .filter(user_group_member::user_id.eq(user.get()))
             .filter(user_group_member::group_id.eq_any(allowed))
             .count()
-            .get_result(self.conn)?;
+            .get_result(&mut self.conn)?;
         Ok(shared > 0)
     }
 
@@ -91,12 +91,12 @@ impl Snapshot<'_> {
         let groups: Vec<i64> = location_group::table
             .filter(location_group::location_id.eq(location.get()))
             .select(location_group::group_id)
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         Ok(Some(groups).filter(|groups| !groups.is_empty()))
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Puts a user into exactly these groups; a group that does not exist is made. Sessions and
     /// peers in locations that the user may no longer use end.
     ///
@@ -113,14 +113,14 @@ impl Tx<'_> {
         self.user(user)?.ok_or(StoreError::missing("user"))?;
         let before = self.location_ids_of(user)?;
         diesel::delete(user_group_member::table.filter(user_group_member::user_id.eq(user.get())))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         for id in self.group_ids(groups)? {
             diesel::insert_into(user_group_member::table)
                 .values((
                     user_group_member::user_id.eq(user.get()),
                     user_group_member::group_id.eq(id),
                 ))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         let detail = json!({ "groups": groups });
         self.audit(by, "user.groups", format_args!("user:{user}"), &detail)?;
@@ -150,14 +150,14 @@ impl Tx<'_> {
             let known: Option<i64> = user_group::table
                 .filter(user_group::name.eq(*name))
                 .select(user_group::id)
-                .first(self.conn)
+                .first(&mut self.conn)
                 .optional()?;
             ids.push(match known {
                 Some(id) => id,
                 None => diesel::insert_into(user_group::table)
                     .values(user_group::name.eq(*name))
                     .returning(user_group::id)
-                    .get_result(self.conn)?,
+                    .get_result(&mut self.conn)?,
             });
         }
         ids.sort_unstable();

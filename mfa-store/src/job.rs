@@ -1,5 +1,7 @@
 //! A closure and the way back to who waits for its answer.
 
+use core::fmt;
+
 use tokio::sync::oneshot;
 
 use crate::{Snapshot, StoreError, Tx};
@@ -24,6 +26,12 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        StoreError::from(self.clone()).fmt(f)
+    }
+}
+
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -43,7 +51,7 @@ pub(crate) enum Verdict {
 /// A job of the writer.
 pub(crate) trait WriteJob: Send {
     /// Runs; the answer is kept until the commit.
-    fn run(&mut self, tx: &mut Tx<'_>) -> Verdict;
+    fn run(&mut self, tx: &mut Tx) -> Verdict;
     /// Hands over the kept answer, or the failure of the commit in its place.
     fn answer(self: Box<Self>, failure: Option<Failure>);
 }
@@ -51,7 +59,7 @@ pub(crate) trait WriteJob: Send {
 /// A job of a reader.
 pub(crate) trait ReadJob: Send {
     /// Runs; the answer is kept.
-    fn run(&mut self, view: &mut Snapshot<'_>);
+    fn run(&mut self, view: &mut Snapshot);
     /// Hands over the kept answer, or the failure in its place.
     fn answer(self: Box<Self>, failure: Option<StoreError>);
 }
@@ -59,7 +67,7 @@ pub(crate) trait ReadJob: Send {
 /// Boxes `work` for the writer.
 pub(crate) fn write_job<T, E, F>(work: F, reply: oneshot::Sender<Result<T, E>>) -> Box<dyn WriteJob>
 where
-    F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    F: FnMut(&mut Tx) -> Result<T, E> + Send + 'static,
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
 {
@@ -69,7 +77,7 @@ where
 /// Boxes `work` for a reader.
 pub(crate) fn read_job<T, E, F>(work: F, reply: oneshot::Sender<Result<T, E>>) -> Box<dyn ReadJob>
 where
-    F: FnMut(&mut Snapshot<'_>) -> Result<T, E> + Send + 'static,
+    F: FnMut(&mut Snapshot) -> Result<T, E> + Send + 'static,
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
 {
@@ -96,11 +104,11 @@ impl<F, T, E: From<StoreError>> Job<F, T, E> {
 
 impl<F, T, E> WriteJob for Job<F, T, E>
 where
-    F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send,
+    F: FnMut(&mut Tx) -> Result<T, E> + Send,
     T: Send,
     E: From<StoreError> + Send,
 {
-    fn run(&mut self, tx: &mut Tx<'_>) -> Verdict {
+    fn run(&mut self, tx: &mut Tx) -> Verdict {
         let answer = (self.work)(tx);
         let verdict = if answer.is_ok() { Verdict::Keep } else { Verdict::Undo };
         self.kept = Some(answer);
@@ -114,11 +122,11 @@ where
 
 impl<F, T, E> ReadJob for Job<F, T, E>
 where
-    F: FnMut(&mut Snapshot<'_>) -> Result<T, E> + Send,
+    F: FnMut(&mut Snapshot) -> Result<T, E> + Send,
     T: Send,
     E: From<StoreError> + Send,
 {
-    fn run(&mut self, view: &mut Snapshot<'_>) {
+    fn run(&mut self, view: &mut Snapshot) {
         self.kept = Some((self.work)(view));
     }
 

@@ -179,19 +179,24 @@ impl TryFrom<Row> for Location {
     }
 }
 
+const NAME_TAKEN: StoreError = StoreError::Exists { what: "location" };
+
 const fn place(id: i64) -> Place {
     Place { table: TABLE, column: "private_key", row: id }
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the location `id`.
     ///
     /// # Errors
     ///
     /// What the database reports.
     pub fn location(&mut self, id: LocationId) -> Result<Option<Location>, StoreError> {
-        let row: Option<Row> =
-            location::table.find(id.get()).select(Row::as_select()).first(self.conn).optional()?;
+        let row: Option<Row> = location::table
+            .find(id.get())
+            .select(Row::as_select())
+            .first(&mut self.conn)
+            .optional()?;
         row.map(Location::try_from).transpose()
     }
 
@@ -204,7 +209,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = location::table
             .filter(location::name.eq(name))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         row.map(Location::try_from).transpose()
     }
@@ -216,7 +221,7 @@ impl Snapshot<'_> {
         let id: Option<i64> = location::table
             .filter(location::public_key.eq(key.as_bytes().as_slice()))
             .select(location::id)
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         Ok(id.map(LocationId::new))
     }
@@ -227,8 +232,10 @@ impl Snapshot<'_> {
     ///
     /// What the database reports.
     pub fn locations(&mut self) -> Result<Vec<Location>, StoreError> {
-        let rows: Vec<Row> =
-            location::table.order(location::name.asc()).select(Row::as_select()).load(self.conn)?;
+        let rows: Vec<Row> = location::table
+            .order(location::name.asc())
+            .select(Row::as_select())
+            .load(&mut self.conn)?;
         rows.into_iter().map(Location::try_from).collect()
     }
 
@@ -257,7 +264,7 @@ impl Snapshot<'_> {
         let ids: Vec<i64> = location::table
             .filter(location::id.ne_all(limited).or(location::id.eq_any(permitted)))
             .select(location::id)
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         Ok(ids.into_iter().map(LocationId::new).collect())
     }
 
@@ -271,14 +278,14 @@ impl Snapshot<'_> {
         let sealed: Option<Vec<u8>> = location::table
             .find(id.get())
             .select(location::private_key)
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let sealed = sealed.ok_or(StoreError::missing(TABLE))?;
         Ok(PrivateKey::from_bytes(*self.seal.open_key(place(id.get()), &sealed)?))
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Adds a location for everyone, and gives each device an address in it.
     ///
     /// # Errors
@@ -291,6 +298,9 @@ impl Tx<'_> {
         settings: &LocationSettings,
         key: &PrivateKey,
     ) -> Result<Location, StoreError> {
+        if self.location_by_name(&settings.name)?.is_some() {
+            return Err(NAME_TAKEN);
+        }
         let id: i64 = diesel::insert_into(location::table)
             .values((
                 Settings::from(settings),
@@ -302,12 +312,11 @@ impl Tx<'_> {
                 location::created_at.eq(to_millis(by.now)),
             ))
             .returning(location::id)
-            .get_result(self.conn)
-            .map_err(|error| StoreError::exists(error, "location"))?;
+            .get_result(&mut self.conn)?;
         let sealed = self.seal.seal(place(id), key.expose_secret())?;
         diesel::update(location::table.find(id))
             .set(location::private_key.eq(sealed))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         let location = self.location(LocationId::new(id))?.ok_or(StoreError::missing(TABLE))?;
         for device in self.devices()? {
             self.give_addresses_in(by, device.id, &location)?;
@@ -334,10 +343,12 @@ impl Tx<'_> {
         if before == *settings {
             return Ok(());
         }
+        if self.location_by_name(&settings.name)?.is_some_and(|other| other.id != id) {
+            return Err(NAME_TAKEN);
+        }
         diesel::update(location::table.find(id.get()))
             .set(Settings::from(settings))
-            .execute(self.conn)
-            .map_err(|error| StoreError::exists(error, "location"))?;
+            .execute(&mut self.conn)?;
         self.audit(by, "location.change", format_args!("location:{id}"), &describe(settings))?;
 
         if before.addresses != settings.addresses || before.policy.mfa() != settings.policy.mfa() {
@@ -371,14 +382,14 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         self.location(id)?.ok_or(StoreError::missing(TABLE))?;
         diesel::delete(location_group::table.filter(location_group::location_id.eq(id.get())))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         for group in self.group_ids(groups)? {
             diesel::insert_into(location_group::table)
                 .values((
                     location_group::location_id.eq(id.get()),
                     location_group::group_id.eq(group),
                 ))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         let detail = json!({ "groups": groups });
         self.audit(by, "location.groups", format_args!("location:{id}"), &detail)?;
@@ -401,7 +412,7 @@ impl Tx<'_> {
     pub fn remove_location(&mut self, by: By, id: LocationId) -> Result<bool, StoreError> {
         let Some(location) = self.location(id)? else { return Ok(false) };
         self.end_sessions(by, Scope::Location(id), EndReason::LocationRemoved)?;
-        diesel::delete(location::table.find(id.get())).execute(self.conn)?;
+        diesel::delete(location::table.find(id.get())).execute(&mut self.conn)?;
         self.touched.remove(&id);
         let detail = json!({ "name": location.settings.name });
         self.audit(by, "location.remove", format_args!("location:{id}"), &detail)?;
@@ -412,7 +423,7 @@ impl Tx<'_> {
     pub(crate) fn bump_config(&mut self, id: LocationId) -> Result<(), StoreError> {
         diesel::update(location::table.find(id.get()))
             .set(location::config_version.eq(location::config_version + 1))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         Ok(())
     }
 

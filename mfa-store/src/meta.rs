@@ -19,18 +19,18 @@ pub(crate) fn check_key(conn: &mut AnyConnection, seal: &Sealer) -> Result<(), S
     set_value(conn, CHECK, &seal.seal(CHECK_PLACE, CHECK_TEXT)?)
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the fact that was stored under `name`, if any. Not for secrets.
     ///
     /// # Errors
     ///
     /// What the database reports.
     pub fn meta(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        value(self.conn, name)
+        value(&mut self.conn, name)
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Stores a fact about the installation under `name`, in place of an older one. Not for
     /// secrets.
     ///
@@ -38,7 +38,7 @@ impl Tx<'_> {
     ///
     /// What the database reports.
     pub fn set_meta(&mut self, name: &str, value: &[u8]) -> Result<(), StoreError> {
-        set_value(self.conn, name, value)
+        set_value(&mut self.conn, name, value)
     }
 }
 

@@ -1,6 +1,10 @@
 //! PostgreSQL without libpq: diesel-async's connection, made to look like a plain Diesel one.
+//!
+//! Each connection belongs to one thread and brings a small runtime of its own, which runs only
+//! while that thread waits for an answer.
 
 use core::any::Any;
+use core::time::Duration;
 
 use diesel::connection::{
     AnsiTransactionManager, CacheSize, DefaultLoadingMode, Instrumentation, LoadConnection,
@@ -12,21 +16,36 @@ use diesel::migration::{CREATE_MIGRATIONS_TABLE, MigrationConnection};
 use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata};
 use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel::sql_types::TypeMetadata;
-use diesel::{Connection, ConnectionResult, QueryResult};
-use diesel_async::AsyncPgConnection;
-use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel::{Connection, ConnectionError, ConnectionResult, QueryResult};
+use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection as _};
+use tokio::runtime::{Builder, Runtime};
+use tokio_stream::StreamExt as _;
 
-type Inner = AsyncConnectionWrapper<AsyncPgConnection>;
+type Row = <AsyncPgConnection as AsyncConnectionCore>::Row<'static, 'static>;
 
-/// A connection of one worker thread.
+/// * A commit is on the disk before it is answered, whatever the server's default is.
+/// * A writer that hangs, because its process was stopped or its host is gone, loses its turn.
+const SETTINGS: &str = "
+    SELECT set_config('synchronous_commit', 'on', false)
+        WHERE current_setting('synchronous_commit') IN ('off', 'local');
+    SET lock_timeout = '10s';
+    SET statement_timeout = '30s';
+    SET idle_in_transaction_session_timeout = '10s';
+";
+
+/// How long the server may take to let us in, and how long sent data may stay unconfirmed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection of one thread.
 pub(crate) struct PgConnection {
-    inner: Box<Inner>,
+    inner: Box<AsyncPgConnection>,
+    runtime: Runtime,
     transactions: AnsiTransactionManager,
 }
 
 impl SimpleConnection for PgConnection {
     fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
-        self.inner.batch_execute(query)
+        self.runtime.block_on(self.inner.batch_execute(query))
     }
 }
 
@@ -36,18 +55,34 @@ impl Connection for PgConnection {
     type Backend = Pg;
     type TransactionManager = AnsiTransactionManager;
 
+    /// Must not be called from within a runtime.
     fn establish(url: &str) -> ConnectionResult<Self> {
-        Ok(Self {
-            inner: Box::new(Inner::establish(url)?),
-            transactions: AnsiTransactionManager::default(),
-        })
+        let bad =
+            |error: &dyn core::fmt::Display| ConnectionError::BadConnection(error.to_string());
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(|error| bad(&error))?;
+        let mut config: tokio_postgres::Config =
+            url.parse().map_err(|_| ConnectionError::InvalidConnectionUrl(String::new()))?;
+        config.connect_timeout(PATIENCE).tcp_user_timeout(PATIENCE);
+        let inner = runtime.block_on(async {
+            let (client, connection) =
+                config.connect(tokio_postgres::NoTls).await.map_err(|error| bad(&error))?;
+            let mut inner =
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+            inner
+                .batch_execute(SETTINGS)
+                .await
+                .map_err(ConnectionError::CouldntSetupConfiguration)?;
+            Ok::<_, ConnectionError>(Box::new(inner))
+        })?;
+        Ok(Self { inner, runtime, transactions: AnsiTransactionManager::default() })
     }
 
     fn execute_returning_count<T>(&mut self, source: &T) -> QueryResult<usize>
     where
         T: QueryFragment<Pg> + QueryId,
     {
-        self.inner.execute_returning_count(source)
+        self.runtime.block_on(self.inner.execute_returning_count(source))
     }
 
     fn transaction_state(&mut self) -> &mut AnsiTransactionManager {
@@ -55,21 +90,21 @@ impl Connection for PgConnection {
     }
 
     fn instrumentation(&mut self) -> &mut dyn Instrumentation {
-        self.inner.instrumentation()
+        diesel_async::AsyncConnection::instrumentation(self.inner.as_mut())
     }
 
     fn set_instrumentation(&mut self, instrumentation: impl Instrumentation) {
-        self.inner.set_instrumentation(instrumentation);
+        diesel_async::AsyncConnection::set_instrumentation(self.inner.as_mut(), instrumentation);
     }
 
     fn set_prepared_statement_cache_size(&mut self, size: CacheSize) {
-        self.inner.set_prepared_statement_cache_size(size);
+        diesel_async::AsyncConnection::set_prepared_statement_cache_size(self.inner.as_mut(), size);
     }
 }
 
 impl LoadConnection<DefaultLoadingMode> for PgConnection {
-    type Cursor<'conn, 'query> = <Inner as LoadConnection>::Cursor<'conn, 'query>;
-    type Row<'conn, 'query> = <Inner as LoadConnection>::Row<'conn, 'query>;
+    type Cursor<'conn, 'query> = std::vec::IntoIter<QueryResult<Row>>;
+    type Row<'conn, 'query> = Row;
 
     fn load<'conn, 'query, T>(
         &'conn mut self,
@@ -79,7 +114,10 @@ impl LoadConnection<DefaultLoadingMode> for PgConnection {
         T: Query + QueryFragment<Pg> + QueryId + 'query,
         Pg: QueryMetadata<T::SqlType>,
     {
-        self.inner.load(source)
+        let rows: Vec<QueryResult<Row>> = self
+            .runtime
+            .block_on(async { QueryResult::Ok(self.inner.load(source).await?.collect().await) })?;
+        Ok(rows.into_iter())
     }
 }
 

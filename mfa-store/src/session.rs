@@ -138,15 +138,18 @@ pub(crate) const fn psk_place(id: i64) -> Place {
     Place { table: TABLE, column: "psk", row: id }
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the session `id`, live or ended.
     ///
     /// # Errors
     ///
     /// What the database reports.
     pub fn session(&mut self, id: SessionId) -> Result<Option<SessionInfo>, StoreError> {
-        let row: Option<Row> =
-            session::table.find(id.get()).select(Row::as_select()).first(self.conn).optional()?;
+        let row: Option<Row> = session::table
+            .find(id.get())
+            .select(Row::as_select())
+            .first(&mut self.conn)
+            .optional()?;
         row.map(SessionInfo::try_from).transpose()
     }
 
@@ -177,7 +180,7 @@ impl Snapshot<'_> {
             Scope::All => live,
         };
         let rows: Vec<Row> =
-            live.order(session::id.asc()).select(Row::as_select()).load(self.conn)?;
+            live.order(session::id.asc()).select(Row::as_select()).load(&mut self.conn)?;
         rows.into_iter().map(SessionInfo::try_from).collect()
     }
 
@@ -191,7 +194,7 @@ impl Snapshot<'_> {
             .order(session::id.desc())
             .limit(limit)
             .select(Row::as_select())
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         rows.into_iter().map(SessionInfo::try_from).collect()
     }
 
@@ -211,7 +214,7 @@ impl Snapshot<'_> {
             .filter(session::location_id.eq(location.get()))
             .order(session::id.desc())
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let newest = row.map(SessionInfo::try_from).transpose()?;
         Ok(newest.filter(|newest| newest.ended.is_some()))
@@ -227,7 +230,7 @@ impl Snapshot<'_> {
             .filter(session::ended_at.is_null())
             .filter(session::lifetime_ends_at.le(to_millis(now)))
             .select(session::id)
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         Ok(ids.into_iter().map(SessionId::new).collect())
     }
 
@@ -238,7 +241,7 @@ impl Snapshot<'_> {
     /// [`StoreError::Unsealable`] if somebody changed the stored key.
     pub fn session_psk(&mut self, id: SessionId) -> Result<Option<PresharedKey>, StoreError> {
         let sealed: Option<Option<Vec<u8>>> =
-            session::table.find(id.get()).select(session::psk).first(self.conn).optional()?;
+            session::table.find(id.get()).select(session::psk).first(&mut self.conn).optional()?;
         let Some(sealed) = sealed.flatten() else { return Ok(None) };
         let psk = self.seal.open_key(psk_place(id.get()), &sealed)?;
         Ok(Some(PresharedKey::from_bytes(*psk)))
@@ -253,12 +256,12 @@ impl Snapshot<'_> {
             .filter(session::location_id.eq(location.get()))
             .select(session::user_id)
             .distinct()
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         Ok(ids.into_iter().map(UserId::new).collect())
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Stores a new session with its PSK sealed. A live one of the same device in the same
     /// location ends first, as [`EndReason::Replaced`].
     ///
@@ -284,9 +287,11 @@ impl Tx<'_> {
                 session::tx_bytes.eq(0),
             ))
             .returning(session::id)
-            .get_result(self.conn)?;
+            .get_result(&mut self.conn)?;
         let sealed = self.seal.seal(psk_place(id), psk.expose_secret())?;
-        diesel::update(session::table.find(id)).set(session::psk.eq(sealed)).execute(self.conn)?;
+        diesel::update(session::table.find(id))
+            .set(session::psk.eq(sealed))
+            .execute(&mut self.conn)?;
         self.touch(location, Some(&device_row.public_key))?;
         let detail = json!({
             "user": user.get(),
@@ -333,7 +338,7 @@ impl Tx<'_> {
                     session::end_reason.eq(reason.code()),
                     session::psk.eq(None::<Vec<u8>>),
                 ))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
             let key = self.device_key(device)?;
             self.touch(location, Some(&key))?;
             let detail = json!({
@@ -359,16 +364,16 @@ impl Tx<'_> {
             let live = session::table.find(one.session.get()).filter(session::ended_at.is_null());
             diesel::update(live.filter(session::active_at.lt(at)))
                 .set(session::active_at.eq(at))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
             diesel::update(live.filter(session::connected_at.is_null()))
                 .set(session::connected_at.eq(at))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
             diesel::update(live)
                 .set((
                     session::rx_bytes.eq(to_count(one.rx_bytes)),
                     session::tx_bytes.eq(to_count(one.tx_bytes)),
                 ))
-                .execute(self.conn)?;
+                .execute(&mut self.conn)?;
         }
         Ok(())
     }
@@ -380,12 +385,12 @@ impl Tx<'_> {
     /// What the database reports.
     pub fn forget_ended_sessions(&mut self, before: Timestamp) -> Result<usize, StoreError> {
         Ok(diesel::delete(session::table.filter(session::ended_at.lt(to_millis(before))))
-            .execute(self.conn)?)
+            .execute(&mut self.conn)?)
     }
 
     fn device_key(&mut self, id: DeviceId) -> Result<PublicKey, StoreError> {
         let key: Vec<u8> =
-            device::table.find(id.get()).select(device::public_key).first(self.conn)?;
+            device::table.find(id.get()).select(device::public_key).first(&mut self.conn)?;
         to_key(&key, "device")
     }
 }

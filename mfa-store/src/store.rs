@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread;
 
 use tokio::sync::{oneshot, watch};
 
@@ -12,7 +13,7 @@ use crate::audit::Chain;
 use crate::job::{ReadJob, WriteJob, read_job, write_job};
 use crate::seal::{MasterKey, Sealer};
 use crate::sqlite::Access;
-use crate::worker::{self, Alive, Link, Writer};
+use crate::worker::{self, Alive, Source, Writer};
 use crate::{Snapshot, StoreError, Tx, meta, migrate};
 
 /// Jobs that may wait. At some thousand jobs a second a full queue is a fraction of a second long;
@@ -83,25 +84,31 @@ impl Store {
     /// [`WrongMasterKey`](StoreError::WrongMasterKey), and what the database reports.
     pub fn open(url: &str, key: &MasterKey) -> Result<Self, StoreError> {
         let target = Target::parse(url)?;
-        let seal = Arc::new(Sealer::new(key));
+        // On a thread of its own, since connecting to PostgreSQL waits on a runtime, and the
+        // caller's thread may already be one of another runtime.
+        thread::scope(|scope| scope.spawn(|| Self::open_here(target, key)).join())
+            .unwrap_or(Err(StoreError::Stopped))
+    }
+
+    fn open_here(target: Target, key: &MasterKey) -> Result<Self, StoreError> {
+        let source = Source { target, seal: Arc::new(Sealer::new(key)) };
         let (alive, stopped) = Alive::new();
 
-        let mut conn = worker::connect(&target, Access::Write)?;
+        let mut conn = worker::connect(&source.target, Access::Write)?;
         worker::exclusively(&mut conn, |conn| {
             migrate::run(conn)?;
-            meta::check_key(conn, &seal)
+            meta::check_key(conn, &source.seal)
         })?;
 
-        let readers = if target == Target::Memory {
+        let readers = if source.target == Target::Memory {
             None
         } else {
             let (readers, jobs) = sync_channel(QUEUE);
-            worker::start_readers(&target, &seal, jobs, READERS, &alive)?;
+            worker::start_readers(&source, jobs, READERS, &alive)?;
             Some(readers)
         };
         let (writer, jobs) = sync_channel(QUEUE);
-        let link = Link::new(target, Access::Write, Some(conn));
-        Writer { link, seal, chain: Chain::new(key), jobs }.start(alive)?;
+        Writer::new(source, Chain::new(key), conn).start(jobs, alive)?;
         Ok(Self { writer, readers, stopped })
     }
 
@@ -126,7 +133,7 @@ impl Store {
     /// [`OutcomeUnknown`](StoreError::OutcomeUnknown), [`Stopped`](StoreError::Stopped).
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
-        F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        F: FnMut(&mut Tx) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
@@ -143,7 +150,7 @@ impl Store {
     /// turned into `E`.
     pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
     where
-        F: FnMut(&mut Snapshot<'_>) -> Result<T, E> + Send + 'static,
+        F: FnMut(&mut Snapshot) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {

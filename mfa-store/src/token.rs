@@ -51,7 +51,7 @@ pub enum Spent {
     Unknown,
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Stores a token. Others for the same gateway are worth nothing from now on.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Tx<'_> {
                 one_use_token::created_at.eq(to_millis(by.now)),
                 one_use_token::expires_at.eq(to_millis(expires)),
             ))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         let detail = json!({ "purpose": purpose.code(), "gateway": purpose.gateway() });
         self.audit(by, "token.add", "token", &detail)
     }
@@ -96,7 +96,7 @@ impl Tx<'_> {
                 one_use_token::expires_at,
                 one_use_token::used_at,
             ))
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         let Some((purpose, gateway, expires, used)) = row else { return Ok(Spent::Unknown) };
         let purpose = match (purpose.as_str(), gateway) {
@@ -113,7 +113,7 @@ impl Tx<'_> {
         let unused = one_use_token::table.filter(this).filter(one_use_token::used_at.is_null());
         let changed = diesel::update(unused)
             .set(one_use_token::used_at.eq(to_millis(by.now)))
-            .execute(self.conn)?;
+            .execute(&mut self.conn)?;
         if changed == 0 {
             return Ok(Spent::Used);
         }
@@ -125,7 +125,7 @@ impl Tx<'_> {
     /// Forgets the tokens with which a gateway could enroll.
     pub(crate) fn forget_gateway_tokens(&mut self, gateway: GatewayId) -> Result<(), StoreError> {
         let older = one_use_token::table.filter(one_use_token::gateway_id.eq(gateway.get()));
-        diesel::delete(older).execute(self.conn)?;
+        diesel::delete(older).execute(&mut self.conn)?;
         Ok(())
     }
 
@@ -136,6 +136,6 @@ impl Tx<'_> {
     /// What the database reports.
     pub fn forget_tokens(&mut self, before: Timestamp) -> Result<usize, StoreError> {
         let old = one_use_token::table.filter(one_use_token::expires_at.lt(to_millis(before)));
-        Ok(diesel::delete(old).execute(self.conn)?)
+        Ok(diesel::delete(old).execute(&mut self.conn)?)
     }
 }

@@ -5,6 +5,7 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mfa_core::id::{DeviceId, GatewayId, LocationId, UserId};
 use mfa_core::time::Timestamp;
@@ -14,12 +15,12 @@ use crate::connection::AnyConnection;
 use crate::seal::Sealer;
 
 /// A consistent view of the whole state: everything read through one snapshot is of one moment.
-pub struct Snapshot<'a> {
-    pub(crate) conn: &'a mut AnyConnection,
-    pub(crate) seal: &'a Sealer,
+pub struct Snapshot {
+    pub(crate) conn: AnyConnection,
+    pub(crate) seal: Arc<Sealer>,
 }
 
-impl fmt::Debug for Snapshot<'_> {
+impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Snapshot(..)")
     }
@@ -29,42 +30,38 @@ impl fmt::Debug for Snapshot<'_> {
 /// in this process or elsewhere.
 ///
 /// Everything that a [`Snapshot`] reads can be read here too, with this transaction's own changes.
-pub struct Tx<'a> {
-    view: Snapshot<'a>,
-    pub(crate) chain: &'a mut Chain,
+pub struct Tx {
+    view: Snapshot,
+    pub(crate) chain: Chain,
     /// Locations whose revision this transaction has already moved.
     pub(crate) touched: BTreeMap<LocationId, i64>,
 }
 
-impl<'a> Tx<'a> {
-    pub(crate) const fn new(
-        conn: &'a mut AnyConnection,
-        seal: &'a Sealer,
-        chain: &'a mut Chain,
-    ) -> Self {
-        Self { view: Snapshot { conn, seal }, chain, touched: BTreeMap::new() }
+impl Tx {
+    pub(crate) const fn new(view: Snapshot, chain: Chain) -> Self {
+        Self { view, chain, touched: BTreeMap::new() }
     }
 
     pub(crate) const fn parts(&mut self) -> (&mut AnyConnection, &mut Chain) {
-        (self.view.conn, self.chain)
+        (&mut self.view.conn, &mut self.chain)
     }
 }
 
-impl<'a> Deref for Tx<'a> {
-    type Target = Snapshot<'a>;
+impl Deref for Tx {
+    type Target = Snapshot;
 
-    fn deref(&self) -> &Snapshot<'a> {
+    fn deref(&self) -> &Snapshot {
         &self.view
     }
 }
 
-impl<'a> DerefMut for Tx<'a> {
-    fn deref_mut(&mut self) -> &mut Snapshot<'a> {
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Snapshot {
         &mut self.view
     }
 }
 
-impl fmt::Debug for Tx<'_> {
+impl fmt::Debug for Tx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tx(..)")
     }

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use mfa_core::connect::EndReason;
 use mfa_core::id::UserId;
+use mfa_core::method::Method;
 use mfa_core::time::Timestamp;
 use serde_json::json;
 
@@ -73,12 +74,14 @@ impl From<Row> for User {
     }
 }
 
+const LOGIN_TAKEN: StoreError = StoreError::Exists { what: "login" };
+
 /// One person, one login, however it is typed.
 fn fold(login: &str) -> String {
     login.trim().to_lowercase()
 }
 
-impl Snapshot<'_> {
+impl Snapshot {
     /// Returns the user `id`.
     ///
     /// # Errors
@@ -88,7 +91,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = user_account::table
             .find(id.get())
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         Ok(row.map(User::from))
     }
@@ -102,7 +105,7 @@ impl Snapshot<'_> {
         let row: Option<Row> = user_account::table
             .filter(user_account::login_folded.eq(fold(login)))
             .select(Row::as_select())
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         Ok(row.map(User::from))
     }
@@ -116,7 +119,7 @@ impl Snapshot<'_> {
         let rows: Vec<Row> = user_account::table
             .order(user_account::login_folded.asc())
             .select(Row::as_select())
-            .load(self.conn)?;
+            .load(&mut self.conn)?;
         Ok(rows.into_iter().map(User::from).collect())
     }
 
@@ -129,19 +132,22 @@ impl Snapshot<'_> {
         let hash: Option<Option<String>> = user_account::table
             .find(id.get())
             .select(user_account::password_hash)
-            .first(self.conn)
+            .first(&mut self.conn)
             .optional()?;
         Ok(hash.flatten())
     }
 }
 
-impl Tx<'_> {
+impl Tx {
     /// Adds a user, active and without a password.
     ///
     /// # Errors
     ///
     /// [`StoreError::Exists`] if the login is taken.
     pub fn add_user(&mut self, by: By, details: &UserDetails) -> Result<UserId, StoreError> {
+        if self.user_by_login(&details.login)?.is_some() {
+            return Err(LOGIN_TAKEN);
+        }
         let id: i64 = diesel::insert_into(user_account::table)
             .values((
                 user_account::login.eq(details.login.trim()),
@@ -154,13 +160,13 @@ impl Tx<'_> {
                 user_account::created_at.eq(to_millis(by.now)),
             ))
             .returning(user_account::id)
-            .get_result(self.conn)
-            .map_err(|error| StoreError::exists(error, "login"))?;
+            .get_result(&mut self.conn)?;
         self.audit(by, "user.add", format_args!("user:{id}"), &describe(details))?;
         Ok(UserId::new(id))
     }
 
-    /// Changes what is known of a user.
+    /// Changes what is known of a user. Another e-mail address takes the e-mail method away until it
+    /// is confirmed.
     ///
     /// # Errors
     ///
@@ -171,7 +177,11 @@ impl Tx<'_> {
         id: UserId,
         details: &UserDetails,
     ) -> Result<(), StoreError> {
-        let changed = diesel::update(user_account::table.find(id.get()))
+        let before = self.user(id)?.ok_or(StoreError::missing("user"))?.details;
+        if self.user_by_login(&details.login)?.is_some_and(|other| other.id != id) {
+            return Err(LOGIN_TAKEN);
+        }
+        diesel::update(user_account::table.find(id.get()))
             .set((
                 user_account::login.eq(details.login.trim()),
                 user_account::login_folded.eq(fold(&details.login)),
@@ -180,9 +190,11 @@ impl Tx<'_> {
                 user_account::phone.eq(&details.phone),
                 user_account::admin.eq(details.admin),
             ))
-            .execute(self.conn)
-            .map_err(|error| StoreError::exists(error, "login"))?;
-        found(changed)?;
+            .execute(&mut self.conn)?;
+        if before.email != details.email {
+            // A mailbox was confirmed, not a person.
+            self.reset_method(by, id, Method::Email)?;
+        }
         self.audit(by, "user.change", format_args!("user:{id}"), &describe(details))
     }
 
@@ -199,8 +211,10 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let changed = diesel::update(user_account::table.find(id.get()))
             .set(user_account::password_hash.eq(hash))
-            .execute(self.conn)?;
-        found(changed)?;
+            .execute(&mut self.conn)?;
+        if changed == 0 {
+            return Err(StoreError::missing("user"));
+        }
         let detail = json!({ "password": hash.is_some() });
         self.audit(by, "user.password", format_args!("user:{id}"), &detail)
     }
@@ -245,7 +259,7 @@ impl Tx<'_> {
         for device in self.devices_of(id)? {
             self.remove_device(by, device.id)?;
         }
-        diesel::delete(user_account::table.find(id.get())).execute(self.conn)?;
+        diesel::delete(user_account::table.find(id.get())).execute(&mut self.conn)?;
         let detail = json!({ "login": user.details.login });
         self.audit(by, "user.remove", format_args!("user:{id}"), &detail)?;
         Ok(true)
@@ -254,7 +268,7 @@ impl Tx<'_> {
     fn set_active(&mut self, id: UserId, active: bool) -> Result<bool, StoreError> {
         let other = user_account::table.find(id.get()).filter(user_account::active.ne(active));
         let changed =
-            diesel::update(other).set(user_account::active.eq(active)).execute(self.conn)?;
+            diesel::update(other).set(user_account::active.eq(active)).execute(&mut self.conn)?;
         Ok(changed > 0)
     }
 
@@ -273,8 +287,4 @@ fn describe(details: &UserDetails) -> serde_json::Value {
         "email": details.email,
         "admin": details.admin,
     })
-}
-
-fn found(changed: usize) -> Result<(), StoreError> {
-    if changed == 0 { Err(StoreError::missing("user")) } else { Ok(()) }
 }

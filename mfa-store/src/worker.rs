@@ -11,7 +11,7 @@ use std::thread;
 
 use diesel::Connection as _;
 use diesel::connection::SimpleConnection as _;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::Error as DieselError;
 use tokio::sync::watch;
 
 use crate::audit::Chain;
@@ -83,158 +83,149 @@ impl Drop for Alive {
     }
 }
 
-/// A connection that is made again after it broke.
-pub(crate) struct Link {
-    target: Target,
-    access: Access,
-    conn: Option<AnyConnection>,
+/// What makes a connection, and makes it again after it broke.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) target: Target,
+    pub(crate) seal: Arc<Sealer>,
 }
 
-impl Link {
-    pub(crate) const fn new(target: Target, access: Access, conn: Option<AnyConnection>) -> Self {
-        Self { target, access, conn }
+impl Source {
+    fn view(&self, access: Access) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot { conn: connect(&self.target, access)?, seal: Arc::clone(&self.seal) })
     }
 
-    fn get(&mut self) -> Result<&mut AnyConnection, StoreError> {
-        let conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => connect(&self.target, self.access)?,
-        };
-        Ok(self.conn.insert(conn))
-    }
-
-    /// Drops a connection that cannot be trusted any more. SQLite's are kept: one in memory is the
-    /// database itself, and one to a file has nothing to break.
-    fn distrust(&mut self) {
-        self.conn.take_if(|conn| matches!(conn, AnyConnection::Postgres(_)));
+    /// Tells whether a connection may break. SQLite's do not: one in memory is the database itself,
+    /// and one to a file has nothing to break.
+    const fn may_break(&self) -> bool {
+        matches!(self.target, Target::Postgres(_))
     }
 }
 
 /// The writer's thread.
 pub(crate) struct Writer {
-    pub(crate) link: Link,
-    pub(crate) seal: Arc<Sealer>,
-    pub(crate) chain: Chain,
-    pub(crate) jobs: Receiver<Box<dyn WriteJob>>,
+    source: Source,
+    chain: Chain,
+    /// `None` after a connection broke.
+    tx: Option<Tx>,
 }
 
 impl Writer {
-    pub(crate) fn start(self, alive: Alive) -> Result<(), StoreError> {
-        spawn("store-write", move || {
-            let _alive = alive;
-            self.run();
-        })
+    pub(crate) fn new(source: Source, chain: Chain, conn: AnyConnection) -> Self {
+        let view = Snapshot { conn, seal: Arc::clone(&source.seal) };
+        let tx = Some(Tx::new(view, chain.clone()));
+        Self { source, chain, tx }
     }
 
-    fn run(mut self) {
-        while let Ok(first) = self.jobs.recv() {
-            let mut batch = vec![first];
-            batch.extend(self.jobs.try_iter().take(BATCH - 1));
-            let failure = self.store(&mut batch).err();
-            for job in batch {
-                job.answer(failure.clone());
+    /// Starts the thread.
+    pub(crate) fn start(
+        mut self,
+        jobs: Receiver<Box<dyn WriteJob>>,
+        alive: Alive,
+    ) -> Result<(), StoreError> {
+        spawn("store-write", move || {
+            let _alive = alive;
+            while let Ok(first) = jobs.recv() {
+                let mut batch = vec![first];
+                batch.extend(jobs.try_iter().take(BATCH - 1));
+                let failure = self.store(&mut batch).err();
+                for job in batch {
+                    job.answer(failure.clone());
+                }
             }
-        }
+        })
     }
 
     /// Runs and commits a batch.
     fn store(&mut self, batch: &mut [Box<dyn WriteJob>]) -> Result<(), Failure> {
-        let mut last = Failure::Unknown;
+        let mut failure = Failure::Unknown;
         for _ in 0..RUNS {
-            let error = match self.link.get() {
-                Ok(conn) => match run_batch(conn, &self.seal, &mut self.chain, batch) {
-                    Ok(()) => return commit(&mut self.link),
-                    Err(error) => error,
-                },
-                Err(error) => error,
+            failure = match self.run(batch) {
+                Ok(()) => return self.commit(),
+                Err(error) => Failure::not_stored(&error),
             };
-            last = Failure::not_stored(&error);
-            tracing::warn!(error = %last_words(&last), "a batch was not stored");
+            tracing::warn!(error = %failure, "a batch of writes was rolled back");
             self.roll_back();
-            if self.link.conn.is_some() {
+            if self.tx.is_some() {
                 break;
             }
         }
-        Err(last)
+        Err(failure)
     }
 
-    fn roll_back(&mut self) {
-        if let Some(conn) = &mut self.link.conn {
-            // SQLite may have done it by itself; PostgreSQL does when the connection goes.
-            drop(conn.batch_execute("ROLLBACK"));
+    fn run(&mut self, batch: &mut [Box<dyn WriteJob>]) -> Result<(), StoreError> {
+        let tx = match self.tx.take() {
+            Some(tx) => tx,
+            None => Tx::new(self.source.view(Access::Write)?, self.chain.clone()),
+        };
+        run_batch(self.tx.insert(tx), batch)
+    }
+
+    /// A commit that fails on a connection that still answers did not happen; of one that breaks
+    /// nobody knows.
+    fn commit(&mut self) -> Result<(), Failure> {
+        let Some(tx) = &mut self.tx else { return Err(Failure::Unknown) };
+        let Err(error) = tx.conn.batch_execute("COMMIT") else { return Ok(()) };
+        let answers = self.roll_back();
+        let failure = if self.source.may_break() && !answers {
+            Failure::Unknown
+        } else {
+            Failure::not_stored(&error.into())
+        };
+        tracing::error!(error = %failure, "a commit failed");
+        Err(failure)
+    }
+
+    /// Undoes a batch, and lets go of a connection that cannot be trusted any more. Returns whether
+    /// the connection answered. (SQLite may have rolled back by itself, and then says so.)
+    fn roll_back(&mut self) -> bool {
+        let Some(tx) = &mut self.tx else { return false };
+        let answers = tx.conn.batch_execute("ROLLBACK").is_ok();
+        if self.source.may_break() {
+            self.tx = None;
         }
-        self.link.distrust();
+        answers
     }
-}
-
-fn last_words(failure: &Failure) -> String {
-    StoreError::from(failure.clone()).to_string()
 }
 
 /// Runs each job in a savepoint, so that an error undoes that job alone. An error of this function
 /// is one of the connection, and everything must be rolled back.
-fn run_batch(
-    conn: &mut AnyConnection,
-    seal: &Sealer,
-    chain: &mut Chain,
-    batch: &mut [Box<dyn WriteJob>],
-) -> Result<(), StoreError> {
-    begin(conn)?;
-    chain.forget();
+fn run_batch(tx: &mut Tx, batch: &mut [Box<dyn WriteJob>]) -> Result<(), StoreError> {
+    begin(&mut tx.conn)?;
+    tx.chain.forget();
     for job in batch {
-        conn.batch_execute("SAVEPOINT job")?;
-        let mark = chain.mark();
-        match job.run(&mut Tx::new(conn, seal, chain)) {
-            Verdict::Keep => conn.batch_execute("RELEASE SAVEPOINT job")?,
+        tx.conn.batch_execute("SAVEPOINT job")?;
+        tx.touched.clear();
+        let mark = tx.chain.mark();
+        match job.run(tx) {
+            Verdict::Keep => tx.conn.batch_execute("RELEASE SAVEPOINT job")?,
             Verdict::Undo => {
-                conn.batch_execute("ROLLBACK TO SAVEPOINT job; RELEASE SAVEPOINT job")?;
-                chain.reset(mark);
+                tx.conn.batch_execute("ROLLBACK TO SAVEPOINT job; RELEASE SAVEPOINT job")?;
+                tx.chain.reset(mark);
             }
         }
     }
-    chain.save(conn)
-}
-
-fn commit(link: &mut Link) -> Result<(), Failure> {
-    let Some(conn) = &mut link.conn else { return Err(Failure::Unknown) };
-    let Err(error) = conn.batch_execute("COMMIT") else { return Ok(()) };
-    let failure = match (&*conn, &error) {
-        (AnyConnection::Postgres(_), DieselError::DatabaseError(kind, _))
-            if !matches!(
-                kind,
-                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand
-            ) =>
-        {
-            Failure::not_stored(&error.into())
-        }
-        (AnyConnection::Postgres(_), _) => Failure::Unknown,
-        (AnyConnection::Sqlite(_), _) => Failure::not_stored(&error.into()),
-    };
-    tracing::error!(error = %last_words(&failure), "a commit failed");
-    drop(conn.batch_execute("ROLLBACK"));
-    link.distrust();
-    Err(failure)
+    tx.save_chain()
 }
 
 /// The queue of the readers: whoever is free takes the next job.
-pub(crate) type ReadQueue = Arc<Mutex<Receiver<Box<dyn ReadJob>>>>;
+type ReadQueue = Arc<Mutex<Receiver<Box<dyn ReadJob>>>>;
 
 /// Starts `count` threads that read.
 pub(crate) fn start_readers(
-    target: &Target,
-    seal: &Arc<Sealer>,
+    source: &Source,
     jobs: Receiver<Box<dyn ReadJob>>,
     count: NonZeroUsize,
     alive: &Alive,
 ) -> Result<(), StoreError> {
     let jobs: ReadQueue = Arc::new(Mutex::new(jobs));
     for _ in 0..count.get() {
-        let (jobs, seal, alive) = (Arc::clone(&jobs), Arc::clone(seal), alive.clone());
-        let mut link = Link::new(target.clone(), Access::Read, None);
+        let mut reader = Reader { source: source.clone(), view: None };
+        let (jobs, alive) = (Arc::clone(&jobs), alive.clone());
         spawn("store-read", move || {
             let _alive = alive;
             while let Some(mut job) = next(&jobs) {
-                let failure = read(&mut link, &seal, job.as_mut()).err();
+                let failure = reader.read(job.as_mut()).err();
                 job.answer(failure);
             }
         })?;
@@ -246,24 +237,37 @@ fn next(jobs: &ReadQueue) -> Option<Box<dyn ReadJob>> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-fn read(link: &mut Link, seal: &Sealer, job: &mut dyn ReadJob) -> Result<(), StoreError> {
-    let first = read_once(link, seal, job);
-    if first.is_ok() {
-        return first;
-    }
-    link.distrust();
-    if link.conn.is_some() { first } else { read_once(link, seal, job) }
+/// A reader's thread.
+struct Reader {
+    source: Source,
+    view: Option<Snapshot>,
 }
 
-fn read_once(link: &mut Link, seal: &Sealer, job: &mut dyn ReadJob) -> Result<(), StoreError> {
-    let conn = link.get()?;
-    conn.batch_execute(match conn {
-        AnyConnection::Sqlite(_) => "BEGIN",
-        AnyConnection::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-    })?;
-    job.run(&mut Snapshot { conn, seal });
-    // Nothing was changed; this ends the view.
-    Ok(conn.batch_execute("ROLLBACK")?)
+impl Reader {
+    /// Reads, and a second time on a new connection if the first one's broke.
+    fn read(&mut self, job: &mut dyn ReadJob) -> Result<(), StoreError> {
+        let first = self.read_once(job);
+        if first.is_ok() || !self.source.may_break() {
+            return first;
+        }
+        self.view = None;
+        self.read_once(job)
+    }
+
+    fn read_once(&mut self, job: &mut dyn ReadJob) -> Result<(), StoreError> {
+        let view = match self.view.take() {
+            Some(view) => view,
+            None => self.source.view(Access::Read)?,
+        };
+        let view = self.view.insert(view);
+        view.conn.batch_execute(match view.conn {
+            AnyConnection::Sqlite(_) => "BEGIN",
+            AnyConnection::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        })?;
+        job.run(view);
+        // Nothing was changed; this ends the view.
+        Ok(view.conn.batch_execute("ROLLBACK")?)
+    }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ struct Standings {
 }
 
 /// Reads anew whether a subject may use its location.
-fn standings(view: &mut Snapshot<'_>, subject: Subject) -> Result<Standings, StoreError> {
+fn standings(view: &mut Snapshot, subject: Subject) -> Result<Standings, StoreError> {
     let user = view.user(subject.user)?;
     let device = view.device(subject.device)?.filter(|device| device.user == subject.user);
     let location = view.location(subject.location)?;

@@ -18,7 +18,7 @@ use crate::app::Site;
 ///
 /// What the database reports.
 pub fn build(
-    view: &mut Snapshot<'_>,
+    view: &mut Snapshot,
     site: &Site,
     user: &User,
     device: &Device,
@@ -43,7 +43,7 @@ pub fn build(
 ///
 /// What the database reports.
 pub fn version(
-    view: &mut Snapshot<'_>,
+    view: &mut Snapshot,
     site: &Site,
     user: &User,
     device: &Device,
@@ -67,7 +67,7 @@ pub fn instance(site: &Site, user: &User) -> InstanceInfo {
     }
 }
 
-fn configs(view: &mut Snapshot<'_>, device: &Device) -> Result<Vec<DeviceConfig>, StoreError> {
+fn configs(view: &mut Snapshot, device: &Device) -> Result<Vec<DeviceConfig>, StoreError> {
     let mut configs = Vec::new();
     for location in view.locations_of(device.user)? {
         let addresses = view.addresses(device.id, location.id)?;

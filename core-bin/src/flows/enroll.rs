@@ -83,14 +83,14 @@ impl EnrollSession {
     /// # Errors
     ///
     /// [`EnrollError::Unknown`], [`EnrollError::Refused`] or [`EnrollError::Disabled`].
-    pub fn check(self, view: &mut Snapshot<'_>, now: Timestamp) -> Result<User, EnrollError> {
+    pub fn check(self, view: &mut Snapshot, now: Timestamp) -> Result<User, EnrollError> {
         let mut enrollment = view.enrollment_by_session(&self.0)?.ok_or(EnrollError::Unknown)?;
         let user = enrollment.check_session(now)?;
         active(view, user)
     }
 }
 
-fn active(view: &mut Snapshot<'_>, user: UserId) -> Result<User, EnrollError> {
+fn active(view: &mut Snapshot, user: UserId) -> Result<User, EnrollError> {
     view.user(user)?.filter(|user| user.active).ok_or(EnrollError::Disabled)
 }
 
@@ -128,7 +128,7 @@ pub async fn start(app: &Arc<App>, token: &str) -> Result<Begun, EnrollError> {
 type Redeemed = (Enrollment, User, Vec<Device>);
 
 fn redeem(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     token: TokenDigest,
     cookie: TokenDigest,
     now: Timestamp,

@@ -103,7 +103,7 @@ pub enum MfaError {
 
 impl Holder {
     /// Finds out whose factors these are, and whether the holder may go on.
-    fn user(self, view: &mut Snapshot<'_>, now: Timestamp) -> Result<User, MfaError> {
+    fn user(self, view: &mut Snapshot, now: Timestamp) -> Result<User, MfaError> {
         match self {
             Self::Enrollment(session) => Ok(session.check(view, now)?),
             Self::Device(key) => {

@@ -56,7 +56,7 @@ pub async fn status(app: &Arc<App>, key: PublicKey) -> Result<wire::DeviceStatus
 
 fn at(
     app: &App,
-    view: &mut Snapshot<'_>,
+    view: &mut Snapshot,
     device: &Device,
     location: &Location,
 ) -> Result<wire::LocationStatus, StoreError> {

@@ -123,7 +123,7 @@ pub async fn finish(
 /// The first transaction. Its inner result does not undo it.
 fn count(
     app: &App,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     token: TokenDigest,
     code: &Code,
     caller: Caller,
@@ -153,7 +153,7 @@ struct Bought {
 /// The second transaction. Its inner result does not undo it; its outer one does.
 fn verify(
     app: &App,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     attempt: &Attempt,
     token: TokenDigest,
     psk: &PresharedKey,

@@ -253,7 +253,7 @@ impl Found {
 /// know the refusals.
 fn find(
     app: &App,
-    view: &mut Snapshot<'_>,
+    view: &mut Snapshot,
     order: &StartOrder,
     now: Timestamp,
 ) -> Result<Found, StartError> {

@@ -24,7 +24,7 @@ pub(super) struct Counted {
 
 impl Counted {
     /// Gives the charge back, because the code was right.
-    pub(super) fn give_back(self, tx: &mut Tx<'_>) -> Result<(), MfaError> {
+    pub(super) fn give_back(self, tx: &mut Tx) -> Result<(), MfaError> {
         let mut budget = tx.guess_budget(self.key)?;
         budget.success(self.charge);
         tx.save_guess_budget(&budget)?;
@@ -56,7 +56,7 @@ pub(super) async fn count(
 /// `Ok(Err(_))`: it is not right, which is written down and must be committed.
 pub(super) fn verify(
     app: &App,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user: &User,
     (method, code): (Method, &Code),
     now: Timestamp,

@@ -74,7 +74,7 @@ enum Given {
 
 fn confirm(
     app: &App,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user: &User,
     given: &Given,
     now: Timestamp,
@@ -105,7 +105,7 @@ fn confirm(
 
 fn new_sheet(
     app: &App,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user: &User,
     random: &SheetBytes,
     now: Timestamp,

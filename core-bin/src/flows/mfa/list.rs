@@ -36,7 +36,7 @@ pub async fn list(app: &Arc<App>, device: PublicKey) -> Result<wire::MfaList, Mf
 
 fn describe(
     app: &App,
-    view: &mut Snapshot<'_>,
+    view: &mut Snapshot,
     user: &User,
     method: Method,
     locations: &[Location],

@@ -144,7 +144,7 @@ async fn send_current_code(
 
 fn stage_mail(
     app: &App,
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     user: &User,
     purpose: MailedFor,
     code: &EmailCode,
@@ -161,7 +161,7 @@ fn stage_mail(
 
 /// Takes the lock of too many wrong codes from a method that is set up anew: its old secret is
 /// about to go, and who got here had an administrator's word or another factor.
-fn unlock(tx: &mut Tx<'_>, user: &User, method: Method) -> Result<(), MfaError> {
+fn unlock(tx: &mut Tx, user: &User, method: Method) -> Result<(), MfaError> {
     let mut budget = tx.guess_budget(GuessKey { user: user.id, method, lane: Lane::Proven })?;
     if budget.is_locked() {
         budget.clear();

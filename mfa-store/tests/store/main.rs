@@ -1,0 +1,14 @@
+//! The store on both databases.
+
+#![cfg(test)]
+
+mod addresses;
+mod audit;
+mod domain;
+mod factors;
+mod jobs;
+mod once;
+mod peers;
+mod people;
+mod secrets;
+mod support;
