@@ -198,7 +198,12 @@ impl Cli {
             }
             Command::Man => {
                 let mut text = Vec::new();
-                clap_mangen::Man::new(Self::command()).render(&mut text)?;
+                let mut command = Self::command();
+                command.build();
+                clap_mangen::Man::new(command.clone()).render(&mut text)?;
+                for subcommand in command.get_subcommands().filter(|one| !one.is_hide_set()) {
+                    clap_mangen::Man::new(subcommand.clone()).render(&mut text)?;
+                }
                 print(&text)
             }
         }

@@ -4,6 +4,7 @@
 mod enrollment;
 mod kernel;
 mod line;
+mod real;
 
 use core::future::Future;
 use core::time::Duration;
