@@ -1,5 +1,6 @@
 //! The control server: people, factors, sessions.
 
+pub mod admin;
 pub mod app;
 pub mod clock;
 pub mod config;

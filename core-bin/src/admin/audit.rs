@@ -1,0 +1,82 @@
+//! `core-bin audit …`
+
+use clap::Subcommand;
+use mfa_store::{AuditEntry, AuditVerdict};
+use serde_json::{Value, json};
+
+use super::answer::{table, time};
+use super::{AdminError, Answer, Desk};
+
+/// What can be done with the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List the newest entries, newest first.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+        limit: i64,
+        /// Only entries before this number, to go on where a list ended.
+        #[arg(long, value_name = "NUMBER")]
+        before: Option<i64>,
+    },
+    /// Walk the whole chain and tell whether an entry was changed or removed.
+    Verify,
+}
+
+pub(super) async fn run(desk: &Desk, command: AuditCommand) -> Result<Answer, AdminError> {
+    match command {
+        AuditCommand::List { limit, before } => {
+            let entries = desk.store.read(move |view| view.audit_entries(before, limit)).await?;
+            let rows: Vec<Vec<String>> = entries
+                .iter()
+                .map(|entry| {
+                    vec![
+                        entry.seq.to_string(),
+                        crate::text::utc(entry.at),
+                        entry.actor.clone(),
+                        entry.action.clone(),
+                        entry.subject.clone(),
+                        entry.detail.clone(),
+                    ]
+                })
+                .collect();
+            let headings = ["number", "when", "who", "what", "to", "more"];
+            let json = entries.iter().map(describe).collect();
+            Ok(Answer::new(json, table(&headings, &rows, "Nothing was changed yet.")))
+        }
+        AuditCommand::Verify => {
+            let master = desk.master.clone();
+            let verdict = desk.store.read(move |view| view.verify_audit(&master)).await?;
+            judge(verdict)
+        }
+    }
+}
+
+fn judge(verdict: AuditVerdict) -> Result<Answer, AdminError> {
+    match verdict {
+        AuditVerdict::Whole { entries } => Ok(Answer::new(
+            json!({ "whole": true, "entries": entries }),
+            format!("The log is whole: {entries} entries, none changed, none missing."),
+        )),
+        AuditVerdict::Broken { seq } => Err(AdminError::Invalid(format!(
+            "the log is broken: entry {seq} is missing or was changed. Somebody wrote to the \
+             database past this program; compare it with a backup"
+        ))),
+        AuditVerdict::CutShort { last, .. } => Err(AdminError::Invalid(format!(
+            "the log is cut short: it ends at entry {last}, before its recorded end. Somebody \
+             removed the newest entries; compare it with a backup"
+        ))),
+    }
+}
+
+fn describe(entry: &AuditEntry) -> Value {
+    let detail = serde_json::from_str(&entry.detail).unwrap_or(Value::Null);
+    json!({
+        "seq": entry.seq,
+        "at": time(Some(entry.at)),
+        "actor": entry.actor,
+        "action": entry.action,
+        "subject": entry.subject,
+        "detail": detail,
+    })
+}
