@@ -134,6 +134,12 @@ impl Lab {
         Ok(Self { directory: directory.to_owned(), hosts: 1 })
     }
 
+    /// What the services have said, file by file.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        logs(&self.directory)
+    }
+
     /// Adds a host on the internet, with the next address.
     ///
     /// # Errors
@@ -175,6 +181,12 @@ impl Host {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where the lab keeps its files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// A command that will run on this host.

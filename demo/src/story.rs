@@ -1,0 +1,188 @@
+//! The demonstration's story: what is done, in order, and what must be seen each time.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::company::{Authenticator, within};
+use crate::mail::{self, Mailbox};
+
+/// The idle threshold of the demonstration's location: short, so that a person can wait for it.
+pub const THRESHOLD: Duration = Duration::from_secs(10);
+
+/// Where the story takes place: the parts that differ between the back ends.
+pub trait World {
+    /// Connects the laptop to the office with a code.
+    ///
+    /// # Errors
+    ///
+    /// The client's refusal, in its words.
+    fn connect(&self, method: &str, code: &mut dyn FnMut() -> Result<String>) -> Result<Value>;
+
+    /// Ends the connection from the laptop's side.
+    ///
+    /// # Errors
+    ///
+    /// What the client said.
+    fn disconnect(&self) -> Result<()>;
+
+    /// Sends one ICMP echo from the laptop to the server behind the gateway.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be sent at all.
+    fn ping(&self) -> Result<bool>;
+
+    /// How many peers the gateway's WireGuard has.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    fn peers(&self) -> Result<usize>;
+
+    /// The client's own view of the connection, in one line.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    fn status(&self) -> Result<String>;
+
+    /// The gateway's WireGuard in the style of `wg show`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    fn wg_show(&self) -> Result<String>;
+}
+
+/// Tells the story and keeps the score.
+#[derive(Debug)]
+pub struct Teller {
+    start: Instant,
+    checks: Vec<(String, bool)>,
+}
+
+impl Teller {
+    /// Starts the clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { start: now(), checks: Vec::new() }
+    }
+
+    /// Says what is being done.
+    pub fn say(&self, who: &str, what: &str) {
+        let seconds = now().duration_since(self.start).as_secs_f64();
+        line(&format!("{seconds:6.1} s  {who:<8} {what}"));
+    }
+
+    /// Notes whether something that must be seen was seen.
+    pub fn check(&mut self, what: &str, seen: bool) {
+        self.say(if seen { "ok" } else { "FAILED" }, what);
+        self.checks.push((what.to_owned(), seen));
+    }
+
+    /// Prints one line a check. Whether all passed.
+    #[must_use]
+    pub fn finish(&self) -> bool {
+        line("");
+        for (what, passed) in &self.checks {
+            line(&format!("{} {what}", if *passed { "ok    " } else { "FAILED" }));
+        }
+        let failed = self.checks.iter().filter(|(_, passed)| !passed).count();
+        line(&format!("{} passed, {failed} failed", self.checks.len().saturating_sub(failed)));
+        failed == 0 && !self.checks.is_empty()
+    }
+}
+
+impl Default for Teller {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Tells the whole story.
+///
+/// # Errors
+///
+/// If the stage itself breaks; what merely is not as it must be is noted and the story goes on.
+pub fn tell(
+    teller: &mut Teller,
+    world: &dyn World,
+    authenticator: &Authenticator,
+    mailbox: &Mailbox,
+) -> Result<()> {
+    teller.say("laptop", "pings the server behind the gateway, without a second factor");
+    teller.check("before the second factor the gateway has no peer", world.peers()? == 0);
+    teller.check("before the second factor nothing passes", !world.ping()?);
+
+    teller.say("laptop", "connects with a wrong TOTP code");
+    let refusal = world.connect("totp", &mut || Ok("000000".into()));
+    if let Err(words) = &refusal {
+        teller.say("client", &format!("\u{201c}{}\u{201d}", last_line(words)));
+    }
+    teller.check("a wrong code is refused", refusal.is_err() && !world.ping()?);
+
+    let code = authenticator.code(0)?;
+    teller.say("laptop", "connects with the TOTP code that the authenticator shows");
+    let before = now();
+    let connected = world.connect("totp", &mut || Ok(code.clone()));
+    teller.check("a right TOTP code opens the tunnel", connected.is_ok());
+    connected?;
+    let passes = world.ping()?;
+    let took = now().duration_since(before).as_millis();
+    teller.check(&format!("the first ping passes, {took} ms after the code"), passes);
+    for text in world.wg_show()?.lines() {
+        line(&format!("                      {text}"));
+    }
+
+    teller.say("laptop", "disconnects");
+    world.disconnect()?;
+    within(THRESHOLD, "the peer is gone", || Ok(world.peers()? == 0))?;
+    teller.check("after the disconnect the peer is gone", world.peers()? == 0);
+    teller.check("after the disconnect nothing passes", !world.ping()?);
+    let again = world.connect("totp", &mut || Ok(code.clone()));
+    teller.check("the same code again is refused", again.is_err() && world.peers()? == 0);
+
+    teller.say("laptop", "connects with a code by e-mail");
+    let seen = mailbox.len();
+    world.connect("email", &mut || {
+        let mail = mailbox.wait(seen)?;
+        let subject = mail.lines().find(|text| text.starts_with("Subject:")).unwrap_or_default();
+        line(&format!("                      mail received: {subject}"));
+        mail::code(&mail, 8)
+    })?;
+    teller.check("a code by e-mail opens the tunnel", world.ping()?);
+
+    let seconds = THRESHOLD.as_secs();
+    teller.say("laptop", &format!("sends nothing any more; the threshold is {seconds} s"));
+    let silent = now();
+    within(THRESHOLD * 4, "silence ends the session", || Ok(world.peers()? == 0))?;
+    let took = now().duration_since(silent).as_secs();
+    teller.check(&format!("silence ends the session, after {took} s"), took + 2 >= seconds);
+    teller.check("after the end nothing passes", !world.ping()?);
+    let mut status = String::new();
+    let told = within(THRESHOLD * 4, "the client knows", || {
+        status = world.status()?;
+        Ok(status.contains("no activity"))
+    });
+    teller.say("client", &format!("\u{201c}{status}\u{201d}"));
+    teller.check("the client says why", told.is_ok());
+    ensure!(teller.checks.len() > 10, "the story was cut short");
+    Ok(())
+}
+
+fn last_line(error: &anyhow::Error) -> String {
+    let words = format!("{error:#}");
+    words.lines().last().unwrap_or_default().trim().to_owned()
+}
+
+#[expect(clippy::print_stdout, reason = "the demonstration's output")]
+fn line(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the demonstration is about real time")]
+fn now() -> Instant {
+    Instant::now()
+}
