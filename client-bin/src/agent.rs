@@ -368,7 +368,7 @@ impl<'a> Connection<'a> {
         // First the interface: whatever the server does, nothing passes any more.
         let down = self.close();
         self.api.set_mark(None).await;
-        let by_server = end.as_ref().is_some_and(|end| end.reason != "interface-removed");
+        let by_server = end.as_ref().is_some_and(|end| end.reason != "interface_removed");
         let proven = self.plan.preshared_key.is_some();
         let server_told =
             by_server || say_goodbye(&self.api, &self.instance, &self.location, proven).await;

@@ -223,7 +223,7 @@ impl Api {
         body: &RegisterMfaFinishRequest,
     ) -> Result<RecoveryCodes, ApiError> {
         let who = Who::Enrolling(cookie);
-        self.call(path::ENROLLMENT_MFA_FINISH, Call::Connect, body, who).await
+        self.call(path::ENROLLMENT_MFA_FINISH, Call::Setup, body, who).await
     }
 
     /// Fetches an Instance Update.
@@ -317,7 +317,7 @@ impl Api {
         device: &PrivateKey,
         body: &MfaFinishRequest,
     ) -> Result<RecoveryCodes, ApiError> {
-        self.call(path::DEVICE_MFA_FINISH, Call::Connect, body, Who::Device(device)).await
+        self.call(path::DEVICE_MFA_FINISH, Call::Setup, body, Who::Device(device)).await
     }
 
     async fn call<A: DeserializeOwned>(

@@ -85,7 +85,7 @@ pub enum Event {
     ServerBack,
     /// The connection was ended, and not from here.
     Ended {
-        /// The stable name of the reason: `idle`, `expired`, `replaced`, `administrator`, …
+        /// The stable name of the reason: `idle`, `lifetime`, `replaced`, `administrator`, …
         reason: String,
         /// What happened and what to do next.
         message: String,

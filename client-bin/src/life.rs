@@ -12,7 +12,7 @@
 use core::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mfa_wire::http::{DeviceStatus, EndInfo, LocationStatus, Problem, SessionInfo};
+use mfa_wire::http::{DeviceStatus, LocationStatus, Problem, SessionInfo};
 use serde::{Deserialize, Serialize};
 use wg_types::timers::{KEEPALIVE_BYTES, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_TIMEOUT};
 
@@ -144,7 +144,7 @@ impl Life {
     pub fn handle_status(&mut self, status: &DeviceStatus) -> Option<End> {
         let Some(here) = status.locations.iter().find(|l| l.location_id == self.location) else {
             return Some(self.end(
-                "not-allowed",
+                "not_allowed",
                 "this device may not use it any more. Ask your administrator.",
             ));
         };
@@ -156,7 +156,7 @@ impl Life {
             }
             (None, Some(_)) => Some(self.ended(here)),
             (None, None) if here.mfa_required && !self.proven => Some(self.end(
-                "mfa-required",
+                "mfa_required",
                 &format!("it asks for a code now. Run `client-bin connect {}`.", self.quoted()),
             )),
             (None, None) => None,
@@ -176,20 +176,20 @@ impl Life {
             }
             _ => return None,
         };
-        Some(self.end("device-removed", message))
+        Some(self.end("device_removed", message))
     }
 
     /// Takes an Instance Update without this location.
     #[must_use]
     pub fn handle_location_gone(&self) -> End {
-        self.end("not-allowed", "this device may not use it any more. Ask your administrator.")
+        self.end("not_allowed", "this device may not use it any more. Ask your administrator.")
     }
 
     /// Takes the news that somebody removed the interface.
     #[must_use]
     pub fn handle_interface_gone(&self) -> End {
         self.end(
-            "interface-removed",
+            "interface_removed",
             &format!(
                 "its interface was removed. Run `client-bin connect {}` to connect again.",
                 self.quoted()
@@ -198,20 +198,30 @@ impl Life {
     }
 
     fn ended(&self, here: &LocationStatus) -> End {
-        let again = format!("Run `client-bin connect {}` to connect again.", self.quoted());
-        match &here.ended {
-            Some(EndInfo { reason, detail, .. }) if reason == "replaced" => {
-                End { message: format!("{} {detail}", self.prefix()), ..self.replaced() }
+        let Some(end) = &here.ended else {
+            return self.end("ended", &format!("the session is over. {}", self.again()));
+        };
+        let message = match (end.reason.as_str(), self.session) {
+            ("idle", Some(session)) => {
+                let seconds = session.idle_threshold;
+                format!("no activity for {seconds} seconds. {}", self.again())
             }
-            Some(EndInfo { reason, detail, .. }) => {
-                let detail = detail.trim();
-                let stop = if detail.ends_with('.') { "" } else { "." };
-                let next = if detail.contains("onnect again") { "" } else { &again };
-                let message = format!("{} {detail}{stop} {next}", self.prefix());
-                End { reason: reason.clone(), message: message.trim_end().to_owned() }
+            ("lifetime", _) => format!("its session's longest time is over. {}", self.again()),
+            ("administrator", _) => format!("an administrator ended it. {}", self.again()),
+            ("replaced", _) => return self.replaced(),
+            ("policy_changed", _) => format!(
+                "the location's settings have changed. Run `client-bin update`, then `client-bin connect {}`.",
+                self.quoted()
+            ),
+            // The server's own words.
+            _ => {
+                return End {
+                    reason: end.reason.clone(),
+                    message: format!("{} {}", self.prefix(), end.detail),
+                };
             }
-            None => self.end("ended", &format!("the session is over. {again}")),
-        }
+        };
+        self.end(&end.reason, &message)
     }
 
     fn replaced(&self) -> End {
@@ -227,6 +237,10 @@ impl Life {
 
     fn prefix(&self) -> String {
         format!("The connection to {} was ended:", self.name)
+    }
+
+    fn again(&self) -> String {
+        format!("Run `client-bin connect {}` to connect again.", self.quoted())
     }
 
     /// The location's name as a shell takes it.
@@ -260,6 +274,8 @@ pub fn unix(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use mfa_wire::http::EndInfo;
+
     use super::*;
 
     const START: u64 = 1_800_000_000;
@@ -373,7 +389,7 @@ mod tests {
     #[test]
     fn the_servers_reason_is_told_with_the_next_step() {
         let end = life(true)
-            .handle_status(&status(None, Some(("idle", "no activity for 300 seconds."))))
+            .handle_status(&status(None, Some(("idle", "The tunnel was idle."))))
             .unwrap();
         assert_eq!(end.reason, "idle");
         assert_eq!(
@@ -384,10 +400,12 @@ mod tests {
 
     #[test]
     fn every_reason_of_the_server_is_passed_on() {
-        for reason in ["idle", "expired", "disconnected", "administrator", "made-up-later"] {
-            let end = life(true).handle_status(&status(None, Some((reason, "why")))).unwrap();
+        let known = ["idle", "lifetime", "administrator", "replaced", "policy_changed"];
+        for reason in known.into_iter().chain(["user_disabled", "made_up_later"]) {
+            let end = life(true).handle_status(&status(None, Some((reason, "Why.")))).unwrap();
             assert_eq!(end.reason, reason);
-            assert!(end.message.contains("why."), "{}", end.message);
+            let own_words = known.contains(&reason);
+            assert_ne!(end.message.contains("Why."), own_words, "{}", end.message);
         }
     }
 
@@ -409,7 +427,7 @@ mod tests {
     fn a_factor_switched_on_ends_connections_without_one() {
         let mut life = Life::new(1, "head office", None, false, true, at(0));
         let end = life.handle_status(&status(None, None)).unwrap();
-        assert_eq!(end.reason, "mfa-required");
+        assert_eq!(end.reason, "mfa_required");
         assert!(end.message.contains("`client-bin connect 'head office'`"), "{}", end.message);
     }
 
@@ -417,7 +435,7 @@ mod tests {
     fn a_location_that_is_not_listed_any_more_is_over() {
         let mut none = status(None, None);
         none.locations.clear();
-        assert_eq!(life(true).handle_status(&none).unwrap().reason, "not-allowed");
+        assert_eq!(life(true).handle_status(&none).unwrap().reason, "not_allowed");
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn state(link: Option<&Snapshot>, here: Word<'_>) -> State {
     };
     match here {
         Word::NotListed => State::Ended {
-            reason: "not-allowed".to_owned(),
+            reason: "not_allowed".to_owned(),
             message: "this device may not use the location any more".to_owned(),
         },
         Word::Said(here) if here.mfa_required && here.session.is_none() => {

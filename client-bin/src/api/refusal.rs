@@ -1,7 +1,7 @@
 //! What a server refused, in words that say what to do next.
 //!
-//! Our core names its refusals and explains them itself. Other servers of the same API send a
-//! short text, which is recognized here.
+//! Our core names its refusals and tells the facts. Other servers of the same API send a short text,
+//! which is recognized here. What to do next is this client's to say: it knows its own commands.
 
 use http::StatusCode;
 use mfa_wire::http::{ErrorBody, Problem};
@@ -27,6 +27,8 @@ pub(crate) enum Call {
     Poll,
     /// The start or the finish of a connect.
     Connect,
+    /// The confirmation of a factor.
+    Setup,
     /// One of our own.
     Device,
 }
@@ -39,8 +41,14 @@ impl Refusal {
         let named = body.as_ref().and_then(|body| body.code).filter(|&c| c != Problem::Unknown);
         let problem = named.unwrap_or_else(|| recognize(call, status, short));
         let retry_after = body.as_ref().and_then(|body| body.retry_after);
-        let explained = body.as_ref().and_then(|body| body.detail.clone());
-        let text = explained.unwrap_or_else(|| explain(problem, status, short, retry_after));
+        let detail = body.as_ref().and_then(|body| body.detail.as_deref());
+        let text = match words(problem, call) {
+            Some(words) => words.explain(detail, retry_after),
+            None => match detail {
+                Some(detail) => sentence(detail),
+                None => unknown(status, short),
+            },
+        };
         Self { problem, text, retry_after }
     }
 }
@@ -57,7 +65,7 @@ fn recognize(call: Call, status: StatusCode, short: &str) -> Problem {
         (_, _, "invalid token" | "login session not found") => Problem::ChallengeInvalid,
         // One spelling from two calls: the user's groups, or the code. Case tells them apart.
         (Call::Connect, 401, "unauthorized") => Problem::NotAllowed,
-        (Call::Connect, 401, _) => Problem::CodeWrong,
+        (Call::Connect | Call::Setup, 401, _) => Problem::CodeWrong,
         (Call::Enrollment, 401, _) => Problem::EnrollmentInvalid,
         (Call::Poll, 401, _) => Problem::PollTokenInvalid,
         (Call::Device, 401, _) => Problem::ProofInvalid,
@@ -68,86 +76,149 @@ fn recognize(call: Call, status: StatusCode, short: &str) -> Problem {
     }
 }
 
-/// Says what a refusal means, where the server did not.
-fn explain(problem: Problem, status: StatusCode, short: &str, retry_after: Option<u64>) -> String {
-    let text = match problem {
-        Problem::LocationNotFound => {
-            "The server does not know this location, or not for you. Run `client-bin update` to fetch the list of today."
+/// What a refusal is in words.
+struct Words {
+    /// What happened.
+    what: &'static str,
+    /// What to do.
+    next: &'static str,
+    /// The server's own words for what happened say more, if there are any.
+    facts: bool,
+}
+
+impl Words {
+    fn explain(&self, detail: Option<&str>, retry_after: Option<u64>) -> String {
+        match (self.facts, detail, retry_after) {
+            // The server gives advice too, but does not know this client's commands.
+            (true, Some(detail), _) if self.next.contains('`') => {
+                format!("{} {}", sentence(detail), self.next)
+            }
+            (true, Some(detail), _) => sentence(detail),
+            (_, _, Some(seconds)) => format!("{} Try again in {seconds} s.", self.what),
+            _ => format!("{} {}", self.what, self.next),
         }
-        Problem::DeviceNotFound | Problem::PollTokenInvalid => {
-            "The server does not know this device any more. Ask your administrator for a new enrollment token and run `client-bin enroll` again."
-        }
+    }
+}
+
+/// Makes a sentence of a clause.
+fn sentence(clause: &str) -> String {
+    let mut rest = clause.trim().chars();
+    let first = rest.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let mut text = first + rest.as_str();
+    if !text.ends_with(['.', '!', '?']) {
+        text.push('.');
+    }
+    text
+}
+
+fn unknown(status: StatusCode, short: &str) -> String {
+    let said = if short.is_empty() { "no reason given" } else { short };
+    format!(
+        "The server refused this ({status}: {said}). Update the client or tell your administrator."
+    )
+}
+
+/// `None`: the server's own words are all there is.
+fn words(problem: Problem, call: Call) -> Option<Words> {
+    let ours = |what, next| Some(Words { what, next, facts: false });
+    let theirs = |what, next| Some(Words { what, next, facts: true });
+    match problem {
+        Problem::LocationNotFound => ours(
+            "The server does not know this location, or not for you.",
+            "Run `client-bin update` to fetch the list of today.",
+        ),
+        Problem::DeviceNotFound | Problem::PollTokenInvalid => ours(
+            "The server does not know this device any more.",
+            "Ask your administrator for a new enrollment token and run `client-bin enroll` again.",
+        ),
         Problem::UserNotFound => {
-            "The server does not know your account any more. Ask your administrator."
+            ours("The server does not know your account any more.", "Ask your administrator.")
         }
-        Problem::Disabled => "Your account or this device is disabled. Ask your administrator.",
-        Problem::MfaNotEnabled => {
-            "This location connects without a code by now. Run `client-bin update`, then connect again."
+        Problem::Disabled => {
+            theirs("Your account or this device is disabled.", "Ask your administrator.")
         }
-        Problem::NotAllowed => {
-            "None of your groups may use this location. Ask your administrator if you should."
+        Problem::MfaNotEnabled => ours(
+            "This location connects without a code by now.",
+            "Run `client-bin update`, then connect again.",
+        ),
+        Problem::NotAllowed => theirs(
+            "None of your groups may use this location.",
+            "Ask your administrator if you should.",
+        ),
+        Problem::MethodNotSetUp => ours(
+            "Selected method has not been configured on your account.",
+            "Run `client-bin mfa setup totp` or `client-bin mfa setup email`, or choose another with --method; `client-bin mfa list` shows what there is.",
+        ),
+        Problem::MethodNotAllowed => theirs(
+            "This location does not accept this method.",
+            "Choose another with --method; `client-bin mfa list` shows which it accepts.",
+        ),
+        Problem::MethodUnavailable => theirs(
+            "The server cannot offer this method now.",
+            "Choose another with --method; `client-bin mfa list` shows what there is.",
+        ),
+        Problem::MethodLocked => theirs(
+            "This method is locked after too many wrong codes.",
+            "Use another, or ask your administrator to unlock it.",
+        ),
+        Problem::ChallengeInvalid | Problem::ChallengeSpent if call == Call::Setup => ours(
+            "No setup waits for this code any more.",
+            "Begin again with `client-bin mfa setup`.",
+        ),
+        Problem::ChallengeInvalid | Problem::ChallengeSpent => ours(
+            "The time for this code is over, or it had too many tries.",
+            "Run `client-bin connect` again.",
+        ),
+        Problem::CodeMalformed => theirs(
+            "This is not a code: one of an authenticator app has 6 digits, one of an e-mail 8.",
+            "Type it again.",
+        ),
+        Problem::CodeWrong => ours(
+            "The code is wrong.",
+            "Take the one that is shown now; if it is refused too, check the clock of your phone.",
+        ),
+        Problem::CodeUsed => theirs(
+            "This code was used before; each is good once.",
+            "Wait until your app shows the next one.",
+        ),
+        Problem::TooManyTries => theirs("Too many wrong codes.", "Try again later."),
+        Problem::TooManyRequests => theirs("Too many requests.", "Try again later."),
+        Problem::GatewayOffline => theirs(
+            "No gateway of this location is connected to the server.",
+            "Try again later, or tell your administrator.",
+        ),
+        Problem::ConfigStale => ours(
+            "The configuration of this location has changed at the server.",
+            "Run `client-bin update`, then connect again.",
+        ),
+        Problem::EnrollmentInvalid => ours(
+            "The enrollment token is unknown, expired or used already.",
+            "Ask your administrator for a new one.",
+        ),
+        Problem::DeviceExists => theirs(
+            "A device with this name or key exists already.",
+            "Choose another name with --name.",
+        ),
+        Problem::ProofRequired | Problem::ProofInvalid => ours(
+            "The server does not accept this device's proof of its key.",
+            "Run `client-bin update`; if that fails too, enroll again.",
+        ),
+        Problem::CurrentCodeRequired => ours(
+            "To change a factor, a code of one that is set up already is needed.",
+            "Give it with --current-code, or run the command on a terminal.",
+        ),
+        Problem::EnrollmentRequired => ours(
+            "No factor is set up yet, and the enrollment is over.",
+            "Ask your administrator for a new enrollment token and run `client-bin enroll` with it.",
+        ),
+        Problem::Busy => {
+            theirs("The server has more work than it can do now.", "Try again in a minute.")
         }
-        Problem::MethodNotSetUp => {
-            "This method is not set up on your account. Run `client-bin mfa setup totp` or `client-bin mfa setup email`, or choose another with --method; `client-bin mfa list` shows what there is."
-        }
-        Problem::MethodNotAllowed => {
-            "This location does not accept this method. Choose another with --method; `client-bin mfa list` shows which it accepts."
-        }
-        Problem::MethodUnavailable => {
-            "The server cannot offer this method now. Choose another with --method; `client-bin mfa list` says why."
-        }
-        Problem::MethodLocked => {
-            "This method is locked after too many wrong codes. Use another, or ask your administrator to unlock it."
-        }
-        Problem::ChallengeInvalid | Problem::ChallengeSpent => {
-            "The time for the code is over. Run `client-bin connect` again."
-        }
-        Problem::CodeMalformed => {
-            "This is not a code. A code of an authenticator app has 6 digits, one of an e-mail 8."
-        }
-        Problem::CodeWrong => {
-            "The code is wrong. Take the one that your app shows now, and check that the phone's clock is right."
-        }
-        Problem::CodeUsed => {
-            "This code was used before; each is good once. Wait until your app shows the next one."
-        }
-        Problem::TooManyTries => "Too many wrong codes.",
-        Problem::TooManyRequests => "Too many requests.",
-        Problem::GatewayOffline => {
-            "No gateway of this location is connected to the server. Try again later, or tell your administrator."
-        }
-        Problem::ConfigStale => {
-            "The configuration of this location has changed at the server. Run `client-bin update`, then connect again."
-        }
-        Problem::EnrollmentInvalid => {
-            "The enrollment token is unknown, expired or used already. Ask your administrator for a new one."
-        }
-        Problem::DeviceExists => {
-            "A device with this key or name exists already. Choose another name with --name."
-        }
-        Problem::ProofRequired | Problem::ProofInvalid => {
-            "The server does not accept this device's proof of its key. Run `client-bin update`; if that fails too, enroll again."
-        }
-        Problem::CurrentCodeRequired => {
-            "To change a factor, a code of one that is set up already is needed: give it with --current-code."
-        }
-        Problem::EnrollmentRequired => {
-            "No factor is set up yet, and the enrollment is over. Ask your administrator for a new enrollment token and run `client-bin enroll` with it."
-        }
-        Problem::Busy => "The server has more work than it can do now. Try again in a minute.",
-        Problem::Internal => {
-            "The server failed. Try again; if it goes on, tell your administrator, whose log says more."
-        }
-        Problem::BadRequest | Problem::Unknown => {
-            let said = if short.is_empty() { "no reason" } else { short };
-            return format!(
-                "The server refused this ({status}: {said}). Update the client or tell your administrator."
-            );
-        }
-    };
-    match retry_after {
-        Some(seconds) => format!("{text} Try again in {seconds} s."),
-        None => text.to_owned(),
+        Problem::Internal => ours(
+            "The server failed.",
+            "Try again; if it goes on, tell your administrator, whose log says more.",
+        ),
+        Problem::BadRequest | Problem::Unknown => None,
     }
 }
 
