@@ -103,7 +103,7 @@ async fn list(desk: &Desk, login: Option<String>) -> Result<Answer, AdminError> 
 }
 
 /// Finds a device by number, public key or, if only one has it, name.
-fn find(view: &mut Snapshot<'_>, name: &str) -> Result<Device, AdminError> {
+fn find(view: &mut Snapshot, name: &str) -> Result<Device, AdminError> {
     let all: Result<Vec<Device>, StoreError> = view.devices();
     let all = all?;
     let exact = all

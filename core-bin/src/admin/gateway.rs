@@ -156,7 +156,7 @@ async fn list(desk: &Desk) -> Result<Answer, AdminError> {
     Ok(Answer::new(json, table(&headings, &rows, nothing)))
 }
 
-fn find(view: &mut Snapshot<'_>, name: &str) -> Result<Gateway, AdminError> {
+fn find(view: &mut Snapshot, name: &str) -> Result<Gateway, AdminError> {
     view.gateway_by_name(name)?
         .ok_or_else(|| AdminError::NotFound { what: "gateway", name: name.to_owned() })
 }

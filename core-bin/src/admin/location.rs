@@ -460,12 +460,12 @@ fn describe(location: &Location, groups: &[String]) -> Value {
     })
 }
 
-pub(super) fn find(view: &mut Snapshot<'_>, name: &str) -> Result<Location, AdminError> {
+pub(super) fn find(view: &mut Snapshot, name: &str) -> Result<Location, AdminError> {
     view.location_by_name(name)?
         .ok_or_else(|| AdminError::NotFound { what: "location", name: name.to_owned() })
 }
 
-fn find_again(view: &mut Snapshot<'_>, location: &Location) -> Result<Location, StoreError> {
+fn find_again(view: &mut Snapshot, location: &Location) -> Result<Location, StoreError> {
     view.location(location.id)?.ok_or(StoreError::Missing { what: "location" })
 }
 

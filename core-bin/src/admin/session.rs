@@ -126,7 +126,7 @@ async fn list(desk: &Desk, all: bool) -> Result<Answer, AdminError> {
     Ok(Answer::new(json, table(&headings, &rows, "Nobody is connected.")))
 }
 
-fn name(view: &mut Snapshot<'_>, info: SessionInfo) -> Result<Named, StoreError> {
+fn name(view: &mut Snapshot, info: SessionInfo) -> Result<Named, StoreError> {
     let subject = info.subject;
     Ok(Named {
         user: view.user(subject.user)?.map(|user| user.details.login).unwrap_or_default(),

@@ -357,7 +357,7 @@ async fn set_active(desk: &Desk, login: String, active: bool) -> Result<Answer, 
     Ok(Answer::new(json!({ "login": login, "active": active }), text))
 }
 
-pub(super) fn find(view: &mut Snapshot<'_>, login: &str) -> Result<User, AdminError> {
+pub(super) fn find(view: &mut Snapshot, login: &str) -> Result<User, AdminError> {
     view.user_by_login(login)?
         .ok_or_else(|| AdminError::NotFound { what: "user", name: login.to_owned() })
 }

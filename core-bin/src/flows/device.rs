@@ -28,7 +28,7 @@ pub enum DeviceError {
 /// # Errors
 ///
 /// [`DeviceError::NotFound`] or [`DeviceError::Ambiguous`].
-pub fn find(view: &mut Snapshot<'_>, text: &str) -> Result<Device, DeviceError> {
+pub fn find(view: &mut Snapshot, text: &str) -> Result<Device, DeviceError> {
     let missing = || DeviceError::NotFound(text.to_owned());
     if let Ok(number) = text.parse::<i64>() {
         return view.device(DeviceId::new(number))?.ok_or_else(missing);
@@ -53,7 +53,7 @@ pub fn find(view: &mut Snapshot<'_>, text: &str) -> Result<Device, DeviceError> 
 /// # Errors
 ///
 /// [`DeviceError`].
-pub fn remove(tx: &mut Tx<'_>, by: By, text: &str) -> Result<Device, DeviceError> {
+pub fn remove(tx: &mut Tx, by: By, text: &str) -> Result<Device, DeviceError> {
     let device = find(tx, text)?;
     tx.remove_device(by, device.id)?;
     Ok(device)

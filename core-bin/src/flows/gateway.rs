@@ -42,7 +42,7 @@ pub enum GatewayError {
 /// # Errors
 ///
 /// [`GatewayError::NotFound`].
-pub fn find(view: &mut Snapshot<'_>, name: &str) -> Result<Gateway, GatewayError> {
+pub fn find(view: &mut Snapshot, name: &str) -> Result<Gateway, GatewayError> {
     view.gateway_by_name(name)?.ok_or_else(|| GatewayError::NotFound(name.to_owned()))
 }
 
@@ -53,7 +53,7 @@ pub fn find(view: &mut Snapshot<'_>, name: &str) -> Result<Gateway, GatewayError
 ///
 /// [`GatewayError`].
 pub fn token(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     by: By,
     (location, name): (&str, &str),
     token: TokenDigest,
@@ -80,7 +80,7 @@ pub fn token(
 /// # Errors
 ///
 /// [`GatewayError::NotFound`].
-pub fn remove(tx: &mut Tx<'_>, by: By, name: &str) -> Result<Gateway, GatewayError> {
+pub fn remove(tx: &mut Tx, by: By, name: &str) -> Result<Gateway, GatewayError> {
     let gateway = find(tx, name)?;
     tx.remove_gateway(by, gateway.id)?;
     Ok(gateway)

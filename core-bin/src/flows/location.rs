@@ -93,7 +93,7 @@ pub struct LocationChange {
 /// # Errors
 ///
 /// [`LocationError::NotFound`].
-pub fn find(view: &mut Snapshot<'_>, name: &str) -> Result<Location, LocationError> {
+pub fn find(view: &mut Snapshot, name: &str) -> Result<Location, LocationError> {
     view.location_by_name(name)?.ok_or_else(|| LocationError::NotFound(name.to_owned()))
 }
 
@@ -103,7 +103,7 @@ pub fn find(view: &mut Snapshot<'_>, name: &str) -> Result<Location, LocationErr
 ///
 /// [`LocationError`].
 pub fn add(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     by: By,
     name: &str,
     change: &LocationChange,
@@ -142,7 +142,7 @@ pub fn add(
 ///
 /// [`LocationError`].
 pub fn set(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     by: By,
     name: &str,
     change: &LocationChange,
@@ -164,7 +164,7 @@ pub fn set(
 /// # Errors
 ///
 /// [`LocationError::NotFound`].
-pub fn remove(tx: &mut Tx<'_>, by: By, name: &str) -> Result<Location, LocationError> {
+pub fn remove(tx: &mut Tx, by: By, name: &str) -> Result<Location, LocationError> {
     let location = find(tx, name)?;
     tx.remove_location(by, location.id)?;
     Ok(location)
@@ -233,7 +233,7 @@ fn policy(before: &LocationPolicy, change: &LocationChange) -> Result<LocationPo
 }
 
 fn set_groups(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     by: By,
     location: &Location,
     names: &[String],

@@ -48,7 +48,7 @@ pub enum SessionError {
 /// # Errors
 ///
 /// [`SessionError`].
-pub fn end(tx: &mut Tx<'_>, by: By, which: &Which) -> Result<Vec<SessionId>, SessionError> {
+pub fn end(tx: &mut Tx, by: By, which: &Which) -> Result<Vec<SessionId>, SessionError> {
     let scope = match which {
         Which::Number(number) => Scope::Session(SessionId::new(*number)),
         Which::User(login) => Scope::User(user::find(tx, login)?.id),

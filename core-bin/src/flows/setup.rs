@@ -44,7 +44,7 @@ pub enum SetupError {
 /// # Errors
 ///
 /// What the database reports.
-pub fn issue(tx: &mut Tx<'_>, by: By, token: &TokenDigest) -> Result<Timestamp, StoreError> {
+pub fn issue(tx: &mut Tx, by: By, token: &TokenDigest) -> Result<Timestamp, StoreError> {
     let expires = by.now.saturating_add(LINK_LIFE);
     tx.add_token(by, TokenPurpose::Setup, token, expires)?;
     Ok(expires)
@@ -101,7 +101,7 @@ pub async fn administrator(
 }
 
 /// Adds the administrator; a user of this login who is there becomes one.
-fn admin(tx: &mut Tx<'_>, by: By, new: &NewUser) -> Result<User, UserError> {
+fn admin(tx: &mut Tx, by: By, new: &NewUser) -> Result<User, UserError> {
     if tx.user_by_login(&new.login)?.is_none() {
         return user::add(tx, by, &NewUser { admin: true, ..new.clone() });
     }

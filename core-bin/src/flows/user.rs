@@ -67,7 +67,7 @@ pub struct UserChange {
 /// # Errors
 ///
 /// [`UserError::NotFound`].
-pub fn find(view: &mut Snapshot<'_>, login: &str) -> Result<User, UserError> {
+pub fn find(view: &mut Snapshot, login: &str) -> Result<User, UserError> {
     view.user_by_login(login)?.ok_or_else(|| UserError::NotFound(login.to_owned()))
 }
 
@@ -76,7 +76,7 @@ pub fn find(view: &mut Snapshot<'_>, login: &str) -> Result<User, UserError> {
 /// # Errors
 ///
 /// [`UserError::Taken`] or [`UserError::Name`].
-pub fn add(tx: &mut Tx<'_>, by: By, new: &NewUser) -> Result<User, UserError> {
+pub fn add(tx: &mut Tx, by: By, new: &NewUser) -> Result<User, UserError> {
     let login = name::word("user", &new.login)?;
     let name =
         if new.name.trim().is_empty() { login.clone() } else { name::label("user", &new.name)? };
@@ -104,7 +104,7 @@ pub fn add(tx: &mut Tx<'_>, by: By, new: &NewUser) -> Result<User, UserError> {
 /// # Errors
 ///
 /// [`UserError::NotFound`] or [`UserError::Name`].
-pub fn set(tx: &mut Tx<'_>, by: By, login: &str, change: &UserChange) -> Result<User, UserError> {
+pub fn set(tx: &mut Tx, by: By, login: &str, change: &UserChange) -> Result<User, UserError> {
     let user = find(tx, login)?;
     let mut details = user.details.clone();
     if let Some(name) = &change.name {
@@ -131,12 +131,7 @@ pub fn set(tx: &mut Tx<'_>, by: By, login: &str, change: &UserChange) -> Result<
 /// # Errors
 ///
 /// [`UserError::NotFound`] or [`UserError::Name`].
-pub fn set_groups(
-    tx: &mut Tx<'_>,
-    by: By,
-    login: &str,
-    names: &[String],
-) -> Result<User, UserError> {
+pub fn set_groups(tx: &mut Tx, by: By, login: &str, names: &[String]) -> Result<User, UserError> {
     let user = find(tx, login)?;
     set_groups_of(tx, by, user.id, &groups(names)?)?;
     Ok(user)
@@ -147,7 +142,7 @@ pub fn set_groups(
 /// # Errors
 ///
 /// [`UserError::NotFound`].
-pub fn set_active(tx: &mut Tx<'_>, by: By, login: &str, on: bool) -> Result<bool, UserError> {
+pub fn set_active(tx: &mut Tx, by: By, login: &str, on: bool) -> Result<bool, UserError> {
     let user = find(tx, login)?;
     Ok(if on { tx.enable_user(by, user.id)? } else { tx.disable_user(by, user.id)? })
 }
@@ -157,7 +152,7 @@ pub fn set_active(tx: &mut Tx<'_>, by: By, login: &str, on: bool) -> Result<bool
 /// # Errors
 ///
 /// [`UserError::NotFound`].
-pub fn remove(tx: &mut Tx<'_>, by: By, login: &str) -> Result<User, UserError> {
+pub fn remove(tx: &mut Tx, by: By, login: &str) -> Result<User, UserError> {
     let user = find(tx, login)?;
     tx.remove_user(by, user.id)?;
     Ok(user)
@@ -169,7 +164,7 @@ pub fn remove(tx: &mut Tx<'_>, by: By, login: &str) -> Result<User, UserError> {
 ///
 /// [`UserError::NotFound`] or [`UserError::Disabled`].
 pub fn enroll(
-    tx: &mut Tx<'_>,
+    tx: &mut Tx,
     by: By,
     login: &str,
     token: TokenDigest,
@@ -189,12 +184,7 @@ pub fn enroll(
 /// # Errors
 ///
 /// [`UserError::NotFound`].
-pub fn reset_method(
-    tx: &mut Tx<'_>,
-    by: By,
-    login: &str,
-    method: Method,
-) -> Result<bool, UserError> {
+pub fn reset_method(tx: &mut Tx, by: By, login: &str, method: Method) -> Result<bool, UserError> {
     let user = find(tx, login)?;
     Ok(tx.reset_method(by, user.id, method)?)
 }
@@ -204,7 +194,7 @@ pub fn reset_method(
 /// # Errors
 ///
 /// [`UserError::NotFound`].
-pub fn unlock(tx: &mut Tx<'_>, by: By, login: &str) -> Result<(), UserError> {
+pub fn unlock(tx: &mut Tx, by: By, login: &str) -> Result<(), UserError> {
     let user = find(tx, login)?;
     for method in Method::ALL {
         for lane in [Lane::Proven, Lane::Stranger] {
@@ -223,12 +213,7 @@ pub(super) fn groups(names: &[String]) -> Result<Vec<String>, NameError> {
     names.iter().map(|name| name::word("group", name)).collect()
 }
 
-fn set_groups_of(
-    tx: &mut Tx<'_>,
-    by: By,
-    user: UserId,
-    groups: &[String],
-) -> Result<(), StoreError> {
+fn set_groups_of(tx: &mut Tx, by: By, user: UserId, groups: &[String]) -> Result<(), StoreError> {
     let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
     tx.set_user_groups(by, user, &groups)
 }

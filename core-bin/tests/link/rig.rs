@@ -123,7 +123,7 @@ impl Rig {
 
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        mut work: impl FnMut(&mut Tx<'_>, By) -> Result<T, StoreError> + Send + 'static,
+        mut work: impl FnMut(&mut Tx, By) -> Result<T, StoreError> + Send + 'static,
     ) -> T {
         let by = By::new(Actor::System, self.clock.now());
         self.store.write(move |tx| work(tx, by)).await.unwrap()

@@ -22,7 +22,7 @@ const NAMED: usize = 5;
 ///
 /// What the database reports.
 pub fn effects(
-    view: &mut Snapshot<'_>,
+    view: &mut Snapshot,
     location: &Location,
     after: &LocationSettings,
     offered: MethodSet,
@@ -92,7 +92,7 @@ pub fn effects(
 
 /// Says who may use the location and has set up none of the methods that open it.
 fn without_method(
-    view: &mut Snapshot<'_>,
+    view: &mut Snapshot,
     location: &Location,
     usable: MethodSet,
 ) -> Result<Option<String>, StoreError> {
