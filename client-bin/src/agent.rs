@@ -24,7 +24,7 @@ use crate::life::{ANSWER_WAIT, End, Life, LinkState, age, unix};
 use crate::location::{Location, list};
 use crate::running::{Claim, Record, fits_socket};
 use crate::state::Instance;
-use crate::tunnel::{Link, Tunnel, TunnelError, take_down};
+use crate::tunnel::{Link, Tunnel, TunnelError, clean_up};
 use crate::update::Update;
 use crate::watch::{Finding, watch};
 
@@ -54,8 +54,7 @@ impl Client {
         tell: Tell<'_>,
         stop: impl Future<Output = ()>,
     ) -> Result<Outcome, ClientError> {
-        let (instance, location) =
-            self.location(Some(&plan.instance), &plan.location.to_string())?;
+        let (instance, location) = self.location_by_id(&plan.instance, plan.location)?;
         let claim = self
             .running()
             .claim(&instance.id, location.id)
@@ -63,8 +62,85 @@ impl Client {
             .ok_or_else(|| ClientError::AlreadyConnected(location.name.clone()))?;
         self.clean_up(&instance, &location)?;
         let api = Arc::new(self.api(&instance)?);
-        let connection = Connection::open(self, plan, instance, location, claim, api, tell).await?;
-        connection.run(tell, stop).await
+        api.resolve_ahead().await;
+        let opened = self.open(plan, instance, location, claim, &api, tell).await;
+        opened?.run(tell, stop).await
+    }
+
+    /// Makes the interface. If that fails, nothing is left of it.
+    async fn open(
+        &self,
+        plan: Plan,
+        instance: Instance,
+        location: Location,
+        claim: Claim,
+        api: &Arc<Api>,
+        tell: Tell<'_>,
+    ) -> Result<Connection<'_>, ClientError> {
+        let proven = plan.preshared_key.is_some();
+        let brought_up = self.bring_up(&plan, &instance, &location, &claim).await;
+        let (tunnel, dns_error) = match brought_up {
+            Ok(up) => up,
+            Err(error) => {
+                claim.clear();
+                // The session was bought for nothing: core should not keep the peer.
+                say_goodbye(api, &instance, &location, proven).await;
+                return Err(error);
+            }
+        };
+        let now = clock::wall();
+        let keepalive = location.keepalive.is_some();
+        let life = Life::new(location.id, &location.name, plan.session, proven, keepalive, now);
+        let connection = Connection {
+            client: self,
+            plan,
+            instance,
+            location,
+            claim,
+            api: Arc::clone(api),
+            tunnel,
+            life,
+            state: LinkState::Connecting,
+            greeted: false,
+            server_lost: false,
+            waiting: Vec::new(),
+        };
+        if let Err(error) = connection.announce(now, dns_error, tell).await {
+            // The first error is the one to tell.
+            let _ = connection.close();
+            return Err(error);
+        }
+        Ok(connection)
+    }
+
+    async fn bring_up(
+        &self,
+        plan: &Plan,
+        instance: &Instance,
+        location: &Location,
+        claim: &Claim,
+    ) -> Result<(Tunnel, Option<std::io::Error>), ClientError> {
+        let psk = plan
+            .preshared_key
+            .as_ref()
+            .map(|key| PresharedKey::from_base64(key.expose_secret()))
+            .transpose()
+            .map_err(|error| ClientError::Background(error.to_string()))?;
+        if self.host.exists(&plan.interface) {
+            return Err(TunnelError::Taken(plan.interface.clone()).into());
+        }
+        // Before there is anything to clean up: nothing is ever made without a record.
+        let record = Record {
+            instance: instance.id.clone(),
+            location: location.id,
+            interface: plan.interface.clone(),
+            backend: String::new(),
+            up_since: unix(clock::wall()),
+            dns: None,
+        };
+        claim.record(&record).map_err(io_error("cannot write to the client's folder"))?;
+        let (host, key) = (Arc::clone(&self.host), &instance.private_key);
+        Ok(Tunnel::up(host, &plan.wanted(), location, key, psk.as_ref()).await?)
     }
 
     /// Removes what a process that died left behind.
@@ -74,7 +150,8 @@ impl Client {
         location: &Location,
     ) -> Result<(), ClientError> {
         if let Some(left) = self.running().record(&instance.id, location.id) {
-            take_down(&*self.host, &left.interface, left.dns.as_ref(), None)?;
+            let key = instance.private_key.public_key();
+            clean_up(&*self.host, &left.interface, left.dns.as_ref(), &key)?;
         }
         Ok(())
     }
@@ -106,61 +183,8 @@ enum Turn {
     End(End),
 }
 
-impl<'a> Connection<'a> {
-    async fn open(
-        client: &'a Client,
-        plan: Plan,
-        instance: Instance,
-        location: Location,
-        claim: Claim,
-        api: Arc<Api>,
-        tell: Tell<'_>,
-    ) -> Result<Self, ClientError> {
-        let psk = plan
-            .preshared_key
-            .as_ref()
-            .map(|key| PresharedKey::from_base64(key.expose_secret()))
-            .transpose()
-            .map_err(|error| ClientError::Background(error.to_string()))?;
-        let host = Arc::clone(&client.host);
-        let wanted = plan.wanted();
-        let brought_up =
-            Tunnel::up(host, &wanted, &location, &instance.private_key, psk.as_ref()).await;
-        let (tunnel, dns_error) = match brought_up {
-            Ok(up) => up,
-            Err(error) => {
-                // The session was bought for nothing: core should not keep the peer.
-                say_goodbye(&api, &instance, &location, plan.preshared_key.is_some()).await;
-                return Err(error.into());
-            }
-        };
-        let now = clock::wall();
-        let keepalive = location.keepalive.is_some();
-        let proven = plan.preshared_key.is_some();
-        let life = Life::new(location.id, &location.name, plan.session, proven, keepalive, now);
-        let connection = Self {
-            client,
-            plan,
-            instance,
-            location,
-            claim,
-            api,
-            tunnel,
-            life,
-            state: LinkState::Connecting,
-            greeted: false,
-            server_lost: false,
-            waiting: Vec::new(),
-        };
-        if let Err(error) = connection.announce(now, dns_error, tell).await {
-            // The first error is the one to tell.
-            let _ = connection.close();
-            return Err(error);
-        }
-        Ok(connection)
-    }
-
-    /// Leaves a record, keeps the way to the server out of the tunnel, and tells what was made.
+impl Connection<'_> {
+    /// Completes the record, keeps the way to the server out of the tunnel, tells what was made.
     async fn announce(
         &self,
         now: SystemTime,
@@ -214,7 +238,11 @@ impl<'a> Connection<'a> {
             let turn = tokio::select! {
                 () = &mut stop => Turn::Stop,
                 () = sleep(self.pause()) => self.look(&nudge, tell),
-                Some(finding) = findings.recv() => self.learn(finding, tell),
+                finding = findings.recv() => match finding {
+                    Some(finding) => self.learn(finding, tell),
+                    // Without it an end at the server would never be seen.
+                    None => Turn::Stop,
+                },
                 Some(stream) = accept(listener.as_ref()) => self.answer(stream).await,
             };
             match turn {
@@ -348,9 +376,8 @@ impl<'a> Connection<'a> {
     fn snapshot(&mut self) -> Option<Snapshot> {
         let now = clock::wall();
         let link = self.tunnel.link().ok()?;
-        self.state = self.life.handle_link(now, link);
         Some(Snapshot {
-            link: self.state,
+            link: self.life.handle_link(now, link),
             interface: self.tunnel.interface().to_owned(),
             backend: self.tunnel.backend(),
             handshake_age: link.last_handshake.map(|last| age(now, last).as_secs()),

@@ -149,6 +149,11 @@ impl Api {
         self.transport.server()
     }
 
+    /// Finds the server's addresses before a tunnel takes the way to the resolver.
+    pub async fn resolve_ahead(&self) {
+        self.transport.resolve_ahead().await;
+    }
+
     /// Marks the packets to the server, so that they do not go into a tunnel that takes everything.
     pub async fn set_mark(&self, mark: Option<NonZeroU32>) {
         self.transport.set_mark(mark).await;

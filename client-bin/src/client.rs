@@ -128,6 +128,23 @@ impl Client {
         found.pop().ok_or_else(|| no_location(wanted, &instances))
     }
 
+    /// Finds a location again by the ids that a plan or an update has.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoLocation`] if it is gone, and those of [`instances`](Self::instances).
+    pub(crate) fn location_by_id(
+        &self,
+        instance: &str,
+        location: i64,
+    ) -> Result<(Instance, Location), ClientError> {
+        let instance = self.instance(Some(instance))?;
+        match instance.locations.iter().find(|found| found.id == location).cloned() {
+            Some(location) => Ok((instance, location)),
+            None => Err(no_location(&location.to_string(), &[instance])),
+        }
+    }
+
     /// The server of an instance.
     ///
     /// # Errors

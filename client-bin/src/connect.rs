@@ -198,7 +198,7 @@ impl Client {
         if !changes.is_empty() {
             tell(Event::Updated { changes });
         }
-        self.location(Some(&instance.id), &location.id.to_string())
+        self.location_by_id(&instance.id, location.id)
     }
 
     /// Ends a connection that lives on here while its session is over at the server. One that is

@@ -3,8 +3,7 @@
 //! The plan goes to it through a pipe and is nowhere else; what happens comes back through another
 //! until the first handshake, and goes to a log all the time.
 
-use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -53,7 +52,7 @@ impl Client {
             .map_err(io_error("cannot write the log"))?;
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
             .arg("--dir")
-            .arg(self.store.dir())
+            .arg(std::path::absolute(self.store.dir()).map_err(failed)?)
             .arg(AGENT)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -96,6 +95,8 @@ impl Client {
 pub fn take_over() -> Result<Plan, ClientError> {
     // Fails only for who leads a session already, which is as good.
     let _ = rustix::process::setsid();
+    // Whatever was mounted there may be unmounted.
+    let _ = std::env::set_current_dir("/");
     let mut text = Zeroizing::new(Vec::with_capacity(16 << 10));
     io::stdin()
         .lock()
@@ -106,35 +107,22 @@ pub fn take_over() -> Result<Plan, ClientError> {
 }
 
 /// Tells who started us as long as somebody listens.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Upwards {
-    out: Option<File>,
+    deaf: bool,
 }
 
 impl Upwards {
-    /// Through standard output.
-    #[must_use]
-    pub fn new() -> Self {
-        let out = rustix::io::dup(rustix::stdio::stdout()).ok().map(File::from);
-        Self { out }
-    }
-
-    /// Sends one event.
+    /// Sends one event through standard output.
     pub fn tell(&mut self, event: &Event) {
-        let Some(out) = &mut self.out else { return };
+        if self.deaf {
+            return;
+        }
         let sent = serde_json::to_vec(event).map_err(io::Error::from).and_then(|mut line| {
             line.push(b'\n');
-            out.write_all(&line)
+            let mut out = io::stdout().lock();
+            out.write_all(&line).and_then(|()| out.flush())
         });
-        if sent.is_err() {
-            // Nobody listens any more.
-            self.out = None;
-        }
-    }
-}
-
-impl Default for Upwards {
-    fn default() -> Self {
-        Self::new()
+        self.deaf = sent.is_err();
     }
 }

@@ -321,7 +321,7 @@ impl Doing<'_> {
     /// Stays with a connection; standard output leads to who started us, standard error to the log.
     async fn agent(&mut self) -> Done {
         let plan = take_over()?;
-        let mut upwards = Upwards::new();
+        let mut upwards = Upwards::default();
         let mut tell = |event: Event| {
             if let Some(text) = render::event(&event) {
                 let now = Timestamp::try_from(clock::wall()).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -406,6 +406,7 @@ impl Doing<'_> {
     fn man(&mut self, dir: Option<PathBuf>) -> Done {
         let failed = io_error("cannot write the manual page");
         if let Some(dir) = dir {
+            std::fs::create_dir_all(&dir).map_err(io_error("cannot make the folder"))?;
             clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
         } else {
             let mut page = Vec::new();

@@ -174,7 +174,7 @@ impl Tunnel {
     ///
     /// The first thing that failed, after all was tried.
     pub fn down(&self) -> Result<(), DownError> {
-        take_down(&*self.host, self.interface(), self.dns.as_ref(), Some(&*self.wireguard))
+        take_down(&*self.host, self.interface(), self.dns.as_ref(), || self.wireguard.remove())
     }
 }
 
@@ -189,27 +189,41 @@ pub enum DownError {
     Dns(io::Error),
 }
 
-/// Removes an interface and takes name servers back; also what another process left behind, which
-/// `wireguard` is absent for.
+/// Cleans up after a process that died: takes name servers back and removes the interface, if it
+/// still has this device's key or none yet. An interface of somebody else's is left alone.
 ///
 /// # Errors
 ///
 /// The first thing that failed, after all was tried.
-pub fn take_down(
+pub fn clean_up(
     host: &dyn Host,
     interface: &str,
     dns: Option<&Change>,
-    wireguard: Option<&dyn WireGuard>,
+    key: &PublicKey,
+) -> Result<(), DownError> {
+    take_down(host, interface, dns, || {
+        if !host.exists(interface) {
+            return Ok(());
+        }
+        let left = host.open(interface, Backend::Auto)?;
+        match left.interface()?.public_key {
+            Some(other) if other != *key => Ok(()),
+            _ => left.remove(),
+        }
+    })
+}
+
+fn take_down(
+    host: &dyn Host,
+    interface: &str,
+    dns: Option<&Change>,
+    remove: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), DownError> {
     let dns = match dns {
         Some(change) => host.resolver().restore(interface, change),
         None => Ok(()),
     };
-    match wireguard {
-        Some(wireguard) => wireguard.remove()?,
-        None if host.exists(interface) => host.open(interface, Backend::Auto)?.remove()?,
-        None => {}
-    }
+    remove()?;
     dns.map_err(DownError::Dns)
 }
 

@@ -83,6 +83,14 @@ impl Transport {
         *self.live.lock().await = None;
     }
 
+    /// Finds the server's addresses while its name can surely be resolved.
+    pub(super) async fn resolve_ahead(&self) {
+        // Not found now is tried again when it is needed.
+        if let Ok(addresses) = self.resolve().await {
+            self.outside.lock().unwrap_or_else(PoisonError::into_inner).addresses = addresses;
+        }
+    }
+
     /// Host and port, as people write them.
     pub(super) fn server(&self) -> String {
         format!("{}:{}", self.host, self.port)

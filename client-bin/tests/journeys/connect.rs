@@ -16,6 +16,7 @@ use mfa_wire::http::{Code, Method};
 use serde_json::json;
 use tokio::sync::Notify;
 use wg_netlink::WireGuard as _;
+use wg_types::InterfaceConfig;
 
 const START: &str = "/api/v1/client-mfa/start";
 const FINISH: &str = "/api/v1/client-mfa/finish";
@@ -414,6 +415,30 @@ async fn what_a_killed_process_left_is_seen_and_cleaned_up() {
     assert!(world.machine.servers.now().is_empty());
     assert_eq!(world.server.bodies("/api/v1/device/disconnect").len(), 1);
     assert!(world.client.disconnect(None, None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_foreign_interface_in_a_killed_ones_place_is_left_alone() {
+    let world = World::enrolled().await;
+    let plan = prepare(&world, &with_code(CODE)).await.unwrap();
+    let up = Notify::new();
+    let mut tell = |event: Event| {
+        if matches!(event, Event::Up { .. }) {
+            up.notify_one();
+        }
+    };
+    tokio::select! {
+        _ = world.client.live(plan, &mut tell, core::future::pending()) => panic!("it goes on"),
+        () = up.notified() => {}
+    }
+    world.machine.office().remove().unwrap();
+    let foreign = wg_types::PrivateKey::from_bytes([8; 32]);
+    let config = InterfaceConfig { private_key: Some(foreign), ..InterfaceConfig::default() };
+    world.machine.office().configure(&config).unwrap();
+
+    world.client.disconnect(None, None).await.unwrap();
+
+    assert_eq!(world.machine.kernel.names(), ["wg-office"]);
 }
 
 #[tokio::test]
