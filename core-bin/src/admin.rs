@@ -14,7 +14,7 @@ mod user;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::net::UnixDatagram;
 
-use mfa_core::policy::PolicyError;
+use mfa_core::method::{Method, MethodSet};
 use mfa_store::{Actor, By, MasterKey, Store, StoreError};
 
 pub use answer::Answer;
@@ -28,7 +28,11 @@ pub use user::UserCommand;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dir::StateDir;
-use crate::flows::name::NameError;
+use crate::flows::device::DeviceError;
+use crate::flows::gateway::GatewayError;
+use crate::flows::location::LocationError;
+use crate::flows::session::SessionError;
+use crate::flows::user::UserError;
 use crate::pki::{Ca, Pin, PkiError};
 use crate::rng::Rng;
 
@@ -58,35 +62,30 @@ pub enum Noun {
 /// Why a command did nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// No such thing.
-    #[error("there is no {what} {name:?}; `core-bin {what} list` shows what there is")]
-    NotFound {
-        /// What kind.
-        what: &'static str,
-        /// How it was named.
-        name: String,
-    },
-    /// A name that several things have.
-    #[error("several devices are called {name:?}; name one by its number: `core-bin device list`")]
-    Ambiguous {
-        /// The name.
-        name: String,
-    },
     /// It would cut people off, and nobody said yes.
     #[error("{consequence}. Nothing was changed: say --yes to go ahead")]
     NotConfirmed {
         /// What would happen.
         consequence: String,
     },
-    /// A value that cannot be.
+    /// The audit log is not as it was written.
     #[error("{0}")]
-    Invalid(String),
-    /// A name that cannot be.
+    LogBroken(String),
+    /// About a user.
     #[error(transparent)]
-    Name(#[from] NameError),
-    /// A policy that cannot be.
+    User(#[from] UserError),
+    /// About a location.
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    Location(#[from] LocationError),
+    /// About a gateway.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// About a device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// About a session.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -139,6 +138,12 @@ impl Desk {
         }
     }
 
+    /// The methods that this installation offers: e-mail needs a mail server.
+    const fn offered(&self) -> MethodSet {
+        let email = self.config.smtp.is_some();
+        if email { MethodSet::ALL } else { MethodSet::ALL.without(Method::Email) }
+    }
+
     fn by(&self) -> By {
         By::new(Actor::Cli, self.clock.now())
     }
@@ -178,11 +183,6 @@ fn ask(consequence: &str) -> bool {
         && io::stderr().flush().is_ok()
         && io::stdin().read_line(&mut line).is_ok()
         && matches!(line.trim(), "y" | "Y" | "yes")
-}
-
-/// "7 devices", "1 device".
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -248,7 +248,7 @@ mod tests {
         assert!(short["warnings"][0].as_str().unwrap().contains("30s"), "{short}");
         let said = room.refused("location set office --peer-disconnect-threshold 2").await;
         assert!(said.contains("too short"), "{said}");
-        assert!(room.refused(ADD).await.contains("exists"));
+        assert!(room.refused(ADD).await.contains("already"));
         assert!(room.refused("location show lab").await.contains("lab"));
     }
 
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(room.types("location show office").await.unwrap()["mfa"], false);
         room.types("location set office --mfa on --yes").await.unwrap();
         let said = room.refused("location set office --mfa off").await;
-        assert!(said.contains("without a second factor"), "{said}");
+        assert!(said.contains("key alone is enough"), "{said}");
     }
 
     #[tokio::test]
@@ -275,7 +275,7 @@ mod tests {
         let alice =
             room.types("user add alice --email alice@example.org --group staff").await.unwrap();
         assert_eq!(alice["login"], "alice");
-        assert!(room.refused("user add Alice").await.contains("exists"));
+        assert!(room.refused("user add Alice").await.contains("already"));
         assert!(room.refused("user enroll bob").await.contains("bob"));
 
         let ticket = room.types("user enroll alice").await.unwrap();
@@ -332,7 +332,7 @@ mod tests {
         room.desk
             .store
             .write(move |tx| {
-                let user = user::find(tx, &login)?;
+                let user = crate::flows::user::find(tx, &login)?;
                 let new = mfa_store::NewDevice {
                     user: user.id,
                     name: "laptop".into(),

@@ -58,11 +58,11 @@ fn judge(verdict: AuditVerdict) -> Result<Answer, AdminError> {
             json!({ "whole": true, "entries": entries }),
             format!("The log is whole: {entries} entries, none changed, none missing."),
         )),
-        AuditVerdict::Broken { seq } => Err(AdminError::Invalid(format!(
+        AuditVerdict::Broken { seq } => Err(AdminError::LogBroken(format!(
             "the log is broken: entry {seq} is missing or was changed. Somebody wrote to the \
              database past this program; compare it with a backup"
         ))),
-        AuditVerdict::CutShort { last, .. } => Err(AdminError::Invalid(format!(
+        AuditVerdict::CutShort { last, .. } => Err(AdminError::LogBroken(format!(
             "the log is cut short: it ends at entry {last}, before its recorded end. Somebody \
              removed the newest entries; compare it with a backup"
         ))),

@@ -1,11 +1,13 @@
 //! `core-bin device …`
 
 use clap::Subcommand;
-use mfa_store::{Device, Scope, Snapshot, StoreError};
+use mfa_store::Scope;
 use serde_json::json;
 
 use super::answer::{ago, table, time};
-use super::{AdminError, Answer, Consent, Desk, count, user};
+use super::{AdminError, Answer, Consent, Desk};
+use crate::flows::{device as flow, user};
+use crate::text::count;
 
 /// What can be done with devices.
 #[derive(Debug, Subcommand)]
@@ -34,15 +36,15 @@ pub(super) async fn run(desk: &Desk, command: DeviceCommand) -> Result<Answer, A
             let (found, sessions) = desk
                 .store
                 .read(move |view| {
-                    let found = find(view, &name)?;
+                    let found = flow::find(view, &name)?;
                     let sessions = view.live_sessions(Scope::Device(found.id))?.len();
                     Ok::<_, AdminError>((found, sessions))
                 })
                 .await?;
             let ending = count(sessions, "session");
             consent.to(&format!("The device {} will be removed; {ending} will end", found.name))?;
-            let (by, id) = (desk.by(), found.id);
-            desk.store.write(move |tx| tx.remove_device(by, id)).await?;
+            let (by, id) = (desk.by(), found.id.to_string());
+            desk.store.write(move |tx| flow::remove(tx, by, &id)).await?;
             let text = format!("The device {} is removed.", found.name);
             Ok(Answer::new(json!({ "removed": found.id.get() }), text))
         }
@@ -100,22 +102,4 @@ async fn list(desk: &Desk, login: Option<String>) -> Result<Answer, AdminError> 
     let headings = ["id", "device", "user", "public key", "last heard", ""];
     let nothing = "There is no device yet. `core-bin user enroll LOGIN` invites one.";
     Ok(Answer::new(json, table(&headings, &rows, nothing)))
-}
-
-/// Finds a device by number, public key or, if only one has it, name.
-fn find(view: &mut Snapshot, name: &str) -> Result<Device, AdminError> {
-    let all: Result<Vec<Device>, StoreError> = view.devices();
-    let all = all?;
-    let exact = all
-        .iter()
-        .find(|device| device.id.to_string() == name || device.public_key.to_string() == name);
-    if let Some(device) = exact {
-        return Ok(device.clone());
-    }
-    let mut named = all.into_iter().filter(|device| device.name == name);
-    match (named.next(), named.next()) {
-        (Some(device), None) => Ok(device),
-        (Some(_), Some(_)) => Err(AdminError::Ambiguous { name: name.to_owned() }),
-        (None, _) => Err(AdminError::NotFound { what: "device", name: name.to_owned() }),
-    }
 }

@@ -4,15 +4,12 @@ use core::time::Duration;
 
 use clap::Subcommand;
 use mfa_core::token::Token;
-use mfa_store::{Gateway, Snapshot, TokenPurpose};
+use mfa_store::Gateway;
 use serde_json::{Value, json};
 
 use super::answer::{ago, table, time};
-use super::{AdminError, Answer, Consent, Desk, location};
-use crate::flows::name;
-
-/// How long a gateway's token is good.
-const VALID: Duration = Duration::from_secs(15 * 60);
+use super::{AdminError, Answer, Consent, Desk};
+use crate::flows::gateway as flow;
 
 /// Silence after which a gateway is listed as away: three statistics periods of 30 s.
 const AWAY: Duration = Duration::from_secs(90);
@@ -46,10 +43,10 @@ pub(super) async fn run(desk: &Desk, command: GatewayCommand) -> Result<Answer, 
         GatewayCommand::List => list(desk).await,
         GatewayCommand::Remove { name, consent } => {
             let which = name.clone();
-            let gateway = desk.store.read(move |view| find(view, &which)).await?;
+            desk.store.read(move |view| flow::find(view, &which)).await?;
             consent.to(&format!("The gateway {name} will be shut out; its tunnels stop"))?;
-            let by = desk.by();
-            desk.store.write(move |tx| tx.remove_gateway(by, gateway.id)).await?;
+            let (by, which) = (desk.by(), name.clone());
+            desk.store.write(move |tx| flow::remove(tx, by, &which)).await?;
             let text = format!("The gateway {name} is removed.");
             Ok(Answer::new(json!({ "removed": name }), text))
         }
@@ -58,24 +55,11 @@ pub(super) async fn run(desk: &Desk, command: GatewayCommand) -> Result<Answer, 
 
 async fn token(desk: &Desk, place: String, name: String) -> Result<Answer, AdminError> {
     let by = desk.by();
-    let name = name::word("gateway", &name)?;
     let token = Token::from_random(*desk.rng.bytes());
-    let (digest, which) = (token.digest(), name.clone());
-    let expires = by.now.saturating_add(VALID);
-    desk.store
-        .write(move |tx| {
-            let location = location::find(tx, &place)?;
-            let id = match tx.gateway_by_name(&which)? {
-                Some(gateway) if gateway.location == location.id => gateway.id,
-                Some(_) => {
-                    let message = format!("{which} is a gateway of another location already");
-                    return Err(AdminError::Invalid(message));
-                }
-                None => tx.add_gateway(by, location.id, &which)?,
-            };
-            tx.add_token(by, TokenPurpose::Gateway(id), &digest, expires)?;
-            Ok(())
-        })
+    let digest = token.digest();
+    let (gateway, expires) = desk
+        .store
+        .write(move |tx| flow::token(tx, by, (&place, &name), digest, flow::TOKEN_LIFE))
         .await?;
     let core = desk.config.gateways_url().to_string();
     let core = core.trim_end_matches('/');
@@ -87,7 +71,7 @@ async fn token(desk: &Desk, place: String, name: String) -> Result<Answer, Admin
         crate::text::utc(expires)
     );
     let json = json!({
-        "name": name,
+        "name": gateway.name,
         "core": core,
         "token": shown.as_str(),
         "ca_pin": pin,
@@ -154,9 +138,4 @@ async fn list(desk: &Desk) -> Result<Answer, AdminError> {
         ["gateway", "location", "state", "last heard", "revision", "backend", "version", "host"];
     let nothing = "There is no gateway yet. Add one: `core-bin gateway token LOCATION NAME`";
     Ok(Answer::new(json, table(&headings, &rows, nothing)))
-}
-
-fn find(view: &mut Snapshot, name: &str) -> Result<Gateway, AdminError> {
-    view.gateway_by_name(name)?
-        .ok_or_else(|| AdminError::NotFound { what: "gateway", name: name.to_owned() })
 }

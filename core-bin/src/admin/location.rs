@@ -6,17 +6,18 @@ use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
-use mfa_core::method::MethodSet;
-use mfa_core::policy::{IdleMode, IdlePolicy, Lifetime, LocationPolicy, Mfa};
+use mfa_core::method::{Method, MethodSet};
+use mfa_core::policy::{IdleMode, Mfa};
 use mfa_core::rotate::PskPolicy;
-use mfa_store::{Location, LocationSettings, Scope, Snapshot, StoreError};
+use mfa_store::{Location, LocationSettings, Scope, StoreError};
 use serde_json::{Value, json};
 use wg_types::PrivateKey;
 
 use super::answer::{table, time};
-use super::{AdminError, Answer, Consent, Desk, count};
-use crate::flows::name;
+use super::{AdminError, Answer, Consent, Desk};
+use crate::flows::location::{self as flow, LocationChange};
 use crate::span::Span;
+use crate::text::count;
 
 /// The period of gateways' statistics, unless a gateway says otherwise.
 const STATISTICS_PERIOD: Duration = Duration::from_secs(30);
@@ -68,9 +69,12 @@ pub enum LocationCommand {
 /// What can be set of a location.
 #[derive(Debug, Args)]
 pub struct Changes {
-    /// The gateways' own address in the tunnel with its network, such as 10.1.0.1/24; devices get
-    /// theirs from it. One IPv4 and one IPv6 network may be given, separated by a comma.
-    #[arg(long, value_delimiter = ',', value_name = "ADDRESS/BITS")]
+    /// Another name.
+    #[arg(long, value_name = "NAME")]
+    rename: Option<String>,
+    /// The networks of the tunnel, separated by commas, such as `10.1.0.0/24,fd10::/64`; devices
+    /// get their addresses from them. The gateways have the first of each, or the one given: 10.1.0.7/24.
+    #[arg(long, value_delimiter = ',', value_name = "NETWORK")]
     address: Option<Vec<IpNet>>,
     /// Where clients send WireGuard's packets, such as vpn.example.org:51820.
     #[arg(long, value_name = "HOST:PORT")]
@@ -134,7 +138,7 @@ pub(super) async fn run(desk: &Desk, command: LocationCommand) -> Result<Answer,
             let (location, groups) = desk
                 .store
                 .read(move |view| {
-                    let location = find(view, &name)?;
+                    let location = flow::find(view, &name)?;
                     let groups = view.groups_of_location(location.id)?;
                     Ok::<_, AdminError>((location, groups))
                 })
@@ -143,60 +147,39 @@ pub(super) async fn run(desk: &Desk, command: LocationCommand) -> Result<Answer,
         }
         LocationCommand::Remove { name, consent } => {
             let which = name.clone();
-            let (location, live) = desk
+            let live = desk
                 .store
                 .read(move |view| {
-                    let location = find(view, &which)?;
-                    let live = view.live_sessions(Scope::Location(location.id))?.len();
-                    Ok::<_, AdminError>((location, live))
+                    let location = flow::find(view, &which)?;
+                    Ok::<_, AdminError>(view.live_sessions(Scope::Location(location.id))?.len())
                 })
                 .await?;
             let live = count(live, "session");
             consent.to(&format!("{name} and its gateways will be removed; {live} will end"))?;
-            let by = desk.by();
-            desk.store.write(move |tx| tx.remove_location(by, location.id)).await?;
+            let (by, which) = (desk.by(), name.clone());
+            desk.store.write(move |tx| flow::remove(tx, by, &which)).await?;
             Ok(Answer::new(json!({ "removed": name }), format!("{name} is removed.")))
         }
     }
 }
 
 async fn add(desk: &Desk, name: String, changes: Changes) -> Result<Answer, AdminError> {
-    let missing = |option: &str| {
-        AdminError::Invalid(format!(
-            "a new location needs {option}; see `core-bin location add -h`"
-        ))
-    };
-    let addresses = changes.address.clone().ok_or_else(|| missing("--address"))?;
-    let endpoint = changes.endpoint.clone().ok_or_else(|| missing("--endpoint"))?;
-    let start = LocationSettings {
-        name: name::word("location", &name)?,
-        listen_port: port_of(&endpoint)?,
-        endpoint,
-        allowed_ips: addresses.iter().map(IpNet::trunc).collect(),
-        addresses,
-        dns: Vec::new(),
-        keepalive: NonZeroU16::new(25),
-        mtu: None,
-        policy: LocationPolicy::recommended(),
-    };
-    let groups = changes.groups.clone();
-    let settings = changes.apply(start)?;
+    let mut change = LocationChange::from(changes);
+    // What a location is for here, unless somebody says otherwise.
+    change.mfa = change.mfa.or(Some(Mfa::Required));
     let key = PrivateKey::from_bytes(*desk.rng.bytes());
     let by = desk.by();
     let (location, groups) = desk
         .store
         .write(move |tx| {
-            let location = tx.add_location(by, &settings, &key)?;
-            if let Some(groups) = &groups {
-                tx.set_location_groups(by, location.id, &named(groups))?;
-            }
+            let location = flow::add(tx, by, &name, &change, &key)?;
             let groups = tx.groups_of_location(location.id)?;
-            Ok::<_, StoreError>((find_again(tx, &location)?, groups))
+            Ok::<_, AdminError>((location, groups))
         })
         .await?;
-    let name = &location.settings.name;
     let mut answer = show(&location, &groups);
-    answer.text = format!("{}\n\nNext: `core-bin gateway token {name} GATEWAY`", answer.text);
+    let next = format!("Next: `core-bin gateway token {} GATEWAY`", location.settings.name);
+    answer.text = format!("{}\n\n{next}", answer.text);
     Ok(answer)
 }
 
@@ -206,149 +189,71 @@ async fn set(
     changes: Changes,
     consent: Consent,
 ) -> Result<Answer, AdminError> {
-    let (before, live, devices) = desk
+    let offered = desk.offered();
+    let change = LocationChange::from(changes);
+    let (which, wanted) = (name.clone(), change.clone());
+    let (before, after, effects) = desk
         .store
         .read(move |view| {
-            let location = find(view, &name)?;
-            let live = view.live_sessions(Scope::Location(location.id))?.len();
-            let mut devices = 0_usize;
-            for device in view.devices()? {
-                let active = view.user(device.user)?.is_some_and(|user| user.active);
-                if active && view.may_use(device.user, location.id)? {
-                    devices = devices.saturating_add(1);
-                }
-            }
-            Ok::<_, AdminError>((location, live, devices))
+            let before = flow::find(view, &which)?;
+            let after = flow::apply(&before.settings, &wanted)?;
+            let effects = flow::effects(view, &before, &after, offered)?;
+            Ok::<_, AdminError>((before.settings, after, effects))
         })
         .await?;
-    let groups = changes.groups.clone();
-    let settings = changes.apply(before.settings.clone())?;
-    if let Some(consequence) = consequence(&before.settings, &settings, live, devices) {
-        consent.to(&consequence)?;
+    if cuts(&before, &after) && !effects.is_empty() {
+        consent.to(&effects.join(".\n"))?;
     }
     let by = desk.by();
     let (location, groups) = desk
         .store
         .write(move |tx| {
-            tx.set_location(by, before.id, &settings)?;
-            if let Some(groups) = &groups {
-                tx.set_location_groups(by, before.id, &named(groups))?;
-            }
-            let groups = tx.groups_of_location(before.id)?;
-            Ok::<_, StoreError>((find_again(tx, &before)?, groups))
+            let location = flow::set(tx, by, &name, &change)?;
+            let groups = tx.groups_of_location(location.id)?;
+            Ok::<_, AdminError>((location, groups))
         })
         .await?;
-    Ok(show(&location, &groups))
+    let mut answer = show(&location, &groups);
+    if let Some(fields) = answer.json.as_object_mut() {
+        fields.insert("effects".into(), json!(effects));
+    }
+    for effect in effects.iter().filter(|effect| !effect.starts_with("WARNING")) {
+        answer.text = format!("{}\n\n{effect}", answer.text);
+    }
+    Ok(answer)
 }
 
-/// What a change will do to those who are connected; `None`: nothing.
-fn consequence(
-    before: &LocationSettings,
-    after: &LocationSettings,
-    live: usize,
-    devices: usize,
-) -> Option<String> {
-    match (before.policy.mfa(), after.policy.mfa()) {
-        (Mfa::Off, Mfa::Required) if devices > 0 => {
-            let (which, have) =
-                (count(devices, "device"), if devices == 1 { "has" } else { "have" });
-            Some(format!("{which} {have} no session and will be disconnected"))
-        }
-        (Mfa::Required, Mfa::Off) => Some(format!(
-            "{} will be able to connect without a second factor; {} will end",
-            count(devices, "device"),
-            count(live, "session")
-        )),
-        _ if before.addresses != after.addresses && live > 0 => {
-            Some(format!("every device gets a new address; {} will end", count(live, "session")))
-        }
-        _ if live > 0 && before.policy.methods() != after.policy.methods() => {
-            Some("sessions that a method bought which is no longer allowed will end".to_owned())
-        }
-        _ => None,
-    }
+/// Whether a change can take the connection from somebody.
+fn cuts(before: &LocationSettings, after: &LocationSettings) -> bool {
+    let (old, new) = (&before.policy, &after.policy);
+    let narrower = old.methods().iter().any(|method| !new.methods().contains(method));
+    old.mfa() != new.mfa() || before.addresses != after.addresses || narrower
 }
 
-impl Changes {
-    fn apply(self, mut settings: LocationSettings) -> Result<LocationSettings, AdminError> {
-        if let Some(addresses) = self.address {
-            settings.addresses = addresses;
-        }
-        check_addresses(&settings.addresses)?;
-        if let Some(endpoint) = self.endpoint {
-            settings.listen_port = port_of(&endpoint)?;
-            settings.endpoint = endpoint;
-        }
-        settings.listen_port = self.listen_port.unwrap_or(settings.listen_port);
-        settings.allowed_ips = match self.allowed_ips {
-            Some(networks) => networks.iter().map(IpNet::trunc).collect(),
-            None => settings.allowed_ips,
-        };
-        settings.dns = self.dns.unwrap_or(settings.dns);
-        if let Some(seconds) = self.keepalive {
-            settings.keepalive = NonZeroU16::new(seconds);
-        }
-        if let Some(mtu) = self.mtu {
-            if mtu != 0 && mtu < 1280 {
-                let message = format!("an MTU of {mtu} is too small; use at least 1280, or 0");
-                return Err(AdminError::Invalid(message));
-            }
-            settings.mtu = Some(mtu).filter(|mtu| *mtu > 0);
-        }
-        let mut policy = settings.policy;
-        // Methods first: MFA with none is refused.
-        if let Some(methods) = self.mfa_methods {
-            policy = policy.with_methods(methods)?;
-        }
-        if let Some(switch) = self.mfa {
-            let mfa = if switch == Switch::On { Mfa::Required } else { Mfa::Off };
-            policy = policy.with_mfa(mfa)?;
-        }
-        if self.peer_disconnect_threshold.is_some() || self.idle_mode.is_some() {
-            let now = policy.idle();
-            let threshold =
-                self.peer_disconnect_threshold.map_or_else(|| now.threshold(), Duration::from_secs);
-            let mode = self.idle_mode.unwrap_or_else(|| now.mode());
-            policy = policy.with_idle(IdlePolicy::new(mode, threshold)?);
-        }
-        if let Some(lifetime) = self.session_lifetime {
-            policy = policy.with_lifetime(Lifetime::new(lifetime.duration())?);
-        }
-        settings.policy = policy;
-        Ok(settings)
-    }
-}
-
-fn check_addresses(addresses: &[IpNet]) -> Result<(), AdminError> {
-    let invalid = |message: String| Err(AdminError::Invalid(message));
-    let of_kind = |four: bool| addresses.iter().filter(|net| net.addr().is_ipv4() == four).count();
-    if addresses.is_empty() || of_kind(true) > 1 || of_kind(false) > 1 {
-        return invalid("give one IPv4 network, one IPv6 network, or one of each".to_owned());
-    }
-    for net in addresses {
-        if net.addr() == net.network() && net.prefix_len() < net.max_prefix_len().saturating_sub(1)
-        {
-            let network = net.trunc();
-            return invalid(format!(
-                "{net} is a network; give the gateway's own address in it, such as the first of \
-                 {network}"
-            ));
-        }
-        if net.hosts().nth(1).is_none() {
-            return invalid(format!("{net} has no room for devices; use a larger network"));
+impl From<Changes> for LocationChange {
+    fn from(changes: Changes) -> Self {
+        Self {
+            name: changes.rename,
+            endpoint: changes.endpoint,
+            listen_port: changes.listen_port,
+            networks: changes.address,
+            allowed_ips: changes.allowed_ips,
+            dns: changes.dns,
+            keepalive: changes.keepalive,
+            mtu: changes.mtu,
+            mfa: changes.mfa.map(|switch| match switch {
+                Switch::On => Mfa::Required,
+                Switch::Off => Mfa::Off,
+            }),
+            methods: changes.mfa_methods,
+            idle_threshold: changes.peer_disconnect_threshold.map(Duration::from_secs),
+            idle_mode: changes.idle_mode,
+            lifetime: changes.session_lifetime.map(Span::duration),
+            groups: changes
+                .groups
+                .map(|groups| groups.into_iter().filter(|group| !group.is_empty()).collect()),
         }
     }
-    Ok(())
-}
-
-fn port_of(endpoint: &str) -> Result<u16, AdminError> {
-    let port = endpoint
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace))
-        .and_then(|(_, port)| port.parse::<NonZeroU16>().ok());
-    port.map(NonZeroU16::get).ok_or_else(|| {
-        AdminError::Invalid(format!("{endpoint:?} is no endpoint; use HOST:PORT, [IPv6]:PORT"))
-    })
 }
 
 async fn list(desk: &Desk) -> Result<Answer, AdminError> {
@@ -431,7 +336,7 @@ fn warnings(location: &Location) -> Vec<String> {
 
 fn describe(location: &Location, groups: &[String]) -> Value {
     let (settings, policy) = (&location.settings, location.settings.policy);
-    let methods: Vec<&str> = policy.methods().iter().map(mfa_core::method::Method::code).collect();
+    let methods: Vec<&str> = policy.methods().iter().map(Method::code).collect();
     json!({
         "id": location.id.get(),
         "name": settings.name,
@@ -460,46 +365,6 @@ fn describe(location: &Location, groups: &[String]) -> Value {
     })
 }
 
-pub(super) fn find(view: &mut Snapshot, name: &str) -> Result<Location, AdminError> {
-    view.location_by_name(name)?
-        .ok_or_else(|| AdminError::NotFound { what: "location", name: name.to_owned() })
-}
-
-fn find_again(view: &mut Snapshot, location: &Location) -> Result<Location, StoreError> {
-    view.location(location.id)?.ok_or(StoreError::Missing { what: "location" })
-}
-
-fn named(groups: &[String]) -> Vec<&str> {
-    groups.iter().map(String::as_str).filter(|group| !group.is_empty()).collect()
-}
-
 fn listed<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gateways_address_is_told_from_its_network() {
-        let check = |text: &str| {
-            let nets: Result<Vec<IpNet>, _> = text.split(',').map(str::parse).collect();
-            check_addresses(&nets.unwrap()).is_ok()
-        };
-        assert!(check("10.1.0.1/24"));
-        assert!(check("10.1.0.1/24,fd10::1/64"));
-        assert!(!check("10.1.0.0/24"));
-        assert!(!check("10.1.0.1/32"));
-        assert!(!check("10.1.0.1/24,10.2.0.1/24"));
-    }
-
-    #[test]
-    fn an_endpoint_has_a_host_and_a_port() {
-        assert_eq!(port_of("vpn.example.org:51820").unwrap(), 51820);
-        assert_eq!(port_of("[fd00::1]:443").unwrap(), 443);
-        for wrong in ["vpn.example.org", ":51820", "vpn:0", "vpn:65536", "a b:1"] {
-            assert!(port_of(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -1,13 +1,13 @@
 //! `core-bin session …`
 
 use clap::Subcommand;
-use mfa_core::connect::EndReason;
-use mfa_core::id::SessionId;
 use mfa_store::{Scope, SessionInfo, Snapshot, StoreError};
 use serde_json::{Value, json};
 
 use super::answer::{ago, bytes, table, time};
-use super::{AdminError, Answer, Consent, Desk, count, location, user};
+use super::{AdminError, Answer, Consent, Desk};
+use crate::flows::session::{self as flow, Which};
+use crate::text::count;
 
 /// What can be done with sessions.
 #[derive(Debug, Subcommand)]
@@ -28,6 +28,9 @@ pub enum SessionCommand {
         /// All of a person.
         #[arg(long, value_name = "LOGIN", group = "which")]
         user: Option<String>,
+        /// All of a device: its number, name or public key.
+        #[arg(long, value_name = "DEVICE", group = "which")]
+        device: Option<String>,
         /// All of a location.
         #[arg(long, value_name = "NAME", group = "which")]
         location: Option<String>,
@@ -51,31 +54,20 @@ struct Named {
 pub(super) async fn run(desk: &Desk, command: SessionCommand) -> Result<Answer, AdminError> {
     match command {
         SessionCommand::List { all } => list(desk, all).await,
-        SessionCommand::End { session, user: login, location: place, all, consent } => {
-            let (scope, live) = desk
-                .store
-                .read(move |view| {
-                    let scope = match (session, &login, &place) {
-                        (Some(id), _, _) => Scope::Session(SessionId::new(id)),
-                        (_, Some(login), _) => Scope::User(user::find(view, login)?.id),
-                        (_, _, Some(name)) => Scope::Location(location::find(view, name)?.id),
-                        _ => Scope::All,
-                    };
-                    Ok::<_, AdminError>((scope, view.live_sessions(scope)?.len()))
-                })
-                .await?;
-            if let (Some(id), 0) = (session, live) {
-                return Err(AdminError::NotFound { what: "session", name: id.to_string() });
-            }
-            let which = count(live, "session");
-            if all || live > 1 {
-                consent.to(&format!("{which} will end"))?;
+        SessionCommand::End { session, user, device, location, all, consent } => {
+            let which = match (session, user, device, location) {
+                (Some(number), ..) => Which::Number(number),
+                (_, Some(login), ..) => Which::User(login),
+                (_, _, Some(device), _) => Which::Device(device),
+                (.., Some(location)) => Which::Location(location),
+                _ => Which::All,
+            };
+            if all {
+                let live = desk.store.read(|view| view.live_sessions(Scope::All)).await?.len();
+                consent.to(&format!("{} will end", count(live, "session")))?;
             }
             let by = desk.by();
-            let ended = desk
-                .store
-                .write(move |tx| tx.end_sessions(by, scope, EndReason::Administrator))
-                .await?;
+            let ended = desk.store.write(move |tx| flow::end(tx, by, &which)).await?;
             let text = format!("{} ended.", count(ended.len(), "session"));
             let ids: Vec<i64> = ended.iter().map(|id| id.get()).collect();
             Ok(Answer::new(json!({ "ended": ids }), text))

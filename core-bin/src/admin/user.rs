@@ -3,18 +3,17 @@
 use core::time::Duration;
 
 use clap::Subcommand;
-use mfa_core::connect::EndReason;
-use mfa_core::enroll::Enrollment;
 use mfa_core::method::Method;
 use mfa_core::token::Token;
-use mfa_store::{Scope, Snapshot, StoreError, User, UserDetails};
+use mfa_store::{Scope, StoreError, User};
 use serde_json::{Value, json};
 
 use super::answer::{table, time};
-use super::{AdminError, Answer, Consent, Desk, count};
+use super::{AdminError, Answer, Consent, Desk};
 use crate::config::Tls;
-use crate::flows::name;
+use crate::flows::user::{self as flow, NewUser, UserChange};
 use crate::span::Span;
+use crate::text::count;
 
 /// What can be done with users.
 #[derive(Debug, Subcommand)]
@@ -88,6 +87,11 @@ pub enum UserCommand {
         /// Whom.
         login: String,
     },
+    /// Forget a person's wrong codes, and so unlock what they locked.
+    Unlock {
+        /// Whom.
+        login: String,
+    },
     /// Take away a method whose authenticator is lost; sessions that it bought end.
     ResetMethod {
         /// Whom.
@@ -108,35 +112,19 @@ pub enum UserCommand {
 pub(super) async fn run(desk: &Desk, command: UserCommand) -> Result<Answer, AdminError> {
     match command {
         UserCommand::Add { login, name, email, phone, admin, groups } => {
-            let details = UserDetails {
-                login: name::word("login", &login)?,
-                name: optional(&name, |text| name::label("name", text))?,
-                email: optional(&email, name::email)?,
-                phone,
-                admin,
-            };
-            add(desk, details, groups).await
+            let new = NewUser { login, name, email, phone, admin, groups };
+            let by = desk.by();
+            let user = desk.store.write(move |tx| flow::add(tx, by, &new)).await?;
+            let login = &user.details.login;
+            let text = format!("{login} is added. Next: `core-bin user enroll {login}`");
+            Ok(Answer::new(describe(&user), text))
         }
         UserCommand::List => list(desk).await,
         UserCommand::Show { login } => show(desk, login).await,
         UserCommand::Set { login, name, email, phone, admin } => {
+            let change = UserChange { name, email, phone, admin };
             let by = desk.by();
-            let name = name.map(|text| optional(&text, |text| name::label("name", text)));
-            let email = email.map(|text| optional(&text, name::email));
-            let (name, email) = (name.transpose()?, email.transpose()?);
-            let user = desk
-                .store
-                .write(move |tx| {
-                    let user = find(tx, &login)?;
-                    let mut details = user.details.clone();
-                    details.name = name.clone().unwrap_or(details.name);
-                    details.email = email.clone().unwrap_or(details.email);
-                    details.phone = phone.clone().unwrap_or(details.phone);
-                    details.admin = admin.unwrap_or(details.admin);
-                    tx.set_user_details(by, user.id, &details)?;
-                    find(tx, &details.login)
-                })
-                .await?;
+            let user = desk.store.write(move |tx| flow::set(tx, by, &login, &change)).await?;
             let text = format!("{} is changed.", user.details.login);
             Ok(Answer::new(describe(&user), text))
         }
@@ -148,36 +136,29 @@ pub(super) async fn run(desk: &Desk, command: UserCommand) -> Result<Answer, Adm
             } else {
                 format!("{login} is in: {}.", groups.join(", "))
             };
-            desk.store
-                .write(move |tx| {
-                    let user = find(tx, &login)?;
-                    let names: Vec<&str> = groups.iter().map(String::as_str).collect();
-                    Ok::<_, AdminError>(tx.set_user_groups(by, user.id, &names)?)
-                })
-                .await?;
+            desk.store.write(move |tx| flow::set_groups(tx, by, &login, &groups)).await?;
             Ok(Answer::new(json, text))
         }
         UserCommand::Enroll { login, valid } => enroll(desk, login, valid.duration()).await,
         UserCommand::Disable { login } => set_active(desk, login, false).await,
         UserCommand::Enable { login } => set_active(desk, login, true).await,
+        UserCommand::Unlock { login } => {
+            let (by, who) = (desk.by(), login.clone());
+            desk.store.write(move |tx| flow::unlock(tx, by, &who)).await?;
+            let text = format!("The wrong codes of {login} are forgotten.");
+            Ok(Answer::new(json!({ "login": login, "unlocked": true }), text))
+        }
         UserCommand::ResetMethod { login, method } => {
-            let by = desk.by();
-            let who = login.clone();
-            let had = desk
-                .store
-                .write(move |tx| {
-                    let user = find(tx, &who)?;
-                    Ok::<_, AdminError>(tx.reset_method(by, user.id, method)?)
-                })
-                .await?;
+            let (by, who) = (desk.by(), login.clone());
+            let had = desk.store.write(move |tx| flow::reset_method(tx, by, &who, method)).await?;
+            let name = method.name();
             let text = if had {
                 format!(
-                    "{} of {login} is reset. `core-bin user enroll {login}` lets them set it up \
-                 again.",
-                    method.name()
+                    "{name} of {login} is reset. `core-bin user enroll {login}` lets them set it \
+                     up again."
                 )
             } else {
-                format!("{login} had no {}.", method.name())
+                format!("{login} had no {name}.")
             };
             Ok(Answer::new(json!({ "login": login, "reset": had }), text))
         }
@@ -186,40 +167,17 @@ pub(super) async fn run(desk: &Desk, command: UserCommand) -> Result<Answer, Adm
             let devices = desk
                 .store
                 .read(move |view| {
-                    let user = find(view, &who)?;
+                    let user = flow::find(view, &who)?;
                     Ok::<_, AdminError>(view.devices_of(user.id)?.len())
                 })
                 .await?;
             let devices = count(devices, "device");
             consent.to(&format!("{login} and {devices} will be removed"))?;
             let (by, who) = (desk.by(), login.clone());
-            desk.store
-                .write(move |tx| {
-                    let user = find(tx, &who)?;
-                    Ok::<_, AdminError>(tx.remove_user(by, user.id)?)
-                })
-                .await?;
+            desk.store.write(move |tx| flow::remove(tx, by, &who)).await?;
             Ok(Answer::new(json!({ "removed": login }), format!("{login} is removed.")))
         }
     }
-}
-
-async fn add(desk: &Desk, details: UserDetails, groups: Vec<String>) -> Result<Answer, AdminError> {
-    let by = desk.by();
-    let user = desk
-        .store
-        .write(move |tx| {
-            let id = tx.add_user(by, &details)?;
-            let names: Vec<&str> = groups.iter().map(String::as_str).collect();
-            if !names.is_empty() {
-                tx.set_user_groups(by, id, &names)?;
-            }
-            find(tx, &details.login)
-        })
-        .await?;
-    let login = &user.details.login;
-    let text = format!("{login} is added. Next: `core-bin user enroll {login}`");
-    Ok(Answer::new(describe(&user), text))
 }
 
 async fn list(desk: &Desk) -> Result<Answer, AdminError> {
@@ -273,7 +231,7 @@ async fn show(desk: &Desk, login: String) -> Result<Answer, AdminError> {
     let (user, devices, methods, groups, sessions) = desk
         .store
         .read(move |view| {
-            let user = find(view, &login)?;
+            let user = flow::find(view, &login)?;
             let devices = view.devices_of(user.id)?;
             let methods = view.enabled_methods(user.id)?.to_string();
             let groups = view.groups_of_user(user.id)?;
@@ -304,21 +262,9 @@ async fn show(desk: &Desk, login: String) -> Result<Answer, AdminError> {
 async fn enroll(desk: &Desk, login: String, valid: Duration) -> Result<Answer, AdminError> {
     let by = desk.by();
     let token = Token::from_random(*desk.rng.bytes());
-    let digest = token.digest();
-    let who = login.clone();
-    let expires = desk
-        .store
-        .write(move |tx| {
-            let user = find(tx, &who)?;
-            if !user.active {
-                let message = format!("{who} is disabled; first `core-bin user enable {who}`");
-                return Err(AdminError::Invalid(message));
-            }
-            let enrollment = Enrollment::issue(user.id, digest, valid, by.now);
-            tx.add_enrollment(by, &enrollment)?;
-            Ok(enrollment.deadline())
-        })
-        .await?;
+    let (digest, who) = (token.digest(), login.clone());
+    let (_, expires) =
+        desk.store.write(move |tx| flow::enroll(tx, by, &who, digest, valid)).await?;
     let url = desk.config.public_url().to_string();
     let mut shown = token.expose_text().to_string();
     if desk.config.public.tls == Tls::SelfSigned {
@@ -338,32 +284,18 @@ async fn set_active(desk: &Desk, login: String, active: bool) -> Result<Answer, 
     let sessions = desk
         .store
         .write(move |tx| {
-            let user = find(tx, &who)?;
+            let user = flow::find(tx, &who)?;
             let sessions = tx.live_sessions(Scope::User(user.id))?.len();
-            if active {
-                tx.enable_user(by, user.id)?
-            } else {
-                tx.disable_user(by, user.id)?
-            };
+            flow::set_active(tx, by, &who, active)?;
             Ok::<_, AdminError>(sessions)
         })
         .await?;
     let text = if active {
         format!("{login} may connect again.")
     } else {
-        let ended = count(sessions, "session");
-        format!("{login} is disabled; {ended} ended ({}).", EndReason::UserDisabled.code())
+        format!("{login} is disabled; {} ended.", count(sessions, "session"))
     };
     Ok(Answer::new(json!({ "login": login, "active": active }), text))
-}
-
-pub(super) fn find(view: &mut Snapshot, login: &str) -> Result<User, AdminError> {
-    view.user_by_login(login)?
-        .ok_or_else(|| AdminError::NotFound { what: "user", name: login.to_owned() })
-}
-
-fn optional<E>(text: &str, check: impl FnOnce(&str) -> Result<String, E>) -> Result<String, E> {
-    if text.is_empty() { Ok(String::new()) } else { check(text) }
 }
 
 const fn state(user: &User) -> &'static str {
