@@ -11,6 +11,8 @@ mod reports;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod trouble;
