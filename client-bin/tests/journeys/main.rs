@@ -6,6 +6,8 @@ mod connect;
 #[cfg(test)]
 mod enroll;
 #[cfg(test)]
+mod program;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;
