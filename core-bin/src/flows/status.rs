@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mfa_core::connect::EndReason;
 use mfa_core::method::Method;
 use mfa_store::{Device, Location, Scope, SessionInfo, Snapshot, StoreError};
 use mfa_wire::http as wire;
@@ -77,11 +78,22 @@ fn at(
         session: live.map(|live| session(&live, location, (gateways.len(), applied))),
         ended: ended.map(|(at, reason)| wire::EndInfo {
             reason: reason.code().to_owned(),
-            detail: reason.sentence().to_owned(),
+            detail: told(reason, location),
             at: at.as_unix_secs(),
         }),
         gateways_connected: count(gateways.len()),
     })
+}
+
+/// Says why a session ended, with the number that a person will ask for.
+fn told(reason: EndReason, location: &Location) -> String {
+    match reason {
+        EndReason::Idle => format!(
+            "Disconnected because there was no activity for {} seconds. Connect again to go on.",
+            location.settings.policy.idle().threshold().as_secs()
+        ),
+        reason => reason.sentence().to_owned(),
+    }
 }
 
 /// Describes a live session, with how many gateways are connected and have it.
