@@ -222,12 +222,13 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`GateError`]; the gate shuts when the time is over that was last granted.
+    /// [`GateError`]; the gate shuts when the time is over that was last granted, and the next
+    /// [`sync`](Self::sync) looks at everything.
     pub fn renew(&mut self, now: Instant) -> Result<(), GateError> {
         if self.verified.is_none() || !self.is_gated() || self.has_overdue_cut() {
             return Ok(());
         }
-        self.lease.renew(now)
+        self.lease.renew(now).inspect_err(|_| self.behind = Behind::Everything)
     }
 
     fn is_gated(&self) -> bool {
@@ -375,8 +376,7 @@ impl Program {
     fn finish(&mut self, now: Instant) -> Result<(), SyncError> {
         self.join()?;
         self.settled(None);
-        self.renew(now).inspect_err(|_| self.behind = Behind::Everything)?;
-        Ok(())
+        Ok(self.renew(now)?)
     }
 
     /// Joins the interface to the host: addresses, up, routes. What is right already stays.

@@ -298,3 +298,20 @@ fn where_a_gate_is_required_and_cannot_be_peers_leave_and_none_enters() {
     assert!(wg0.peer(&key(2)).is_some(), "the lease that runs is its bound");
     assert_eq!(program.verified(), Some(1));
 }
+
+#[test]
+fn a_gate_that_someone_flushed_is_built_anew_by_the_next_sync() {
+    let (_, gate, mut program) = gated(Without::Serve);
+    let now = clock::now();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    program.sync(now).unwrap();
+    gate.flush();
+
+    program.confirm(now);
+    assert!(matches!(program.renew(now), Err(GateError::Gone)));
+    assert!(program.is_behind());
+    program.sync(now).unwrap();
+
+    assert_eq!(gate.open(), Some(Duration::from_secs(90)));
+    assert_eq!(program.lease().unwrap().1, 1);
+}
