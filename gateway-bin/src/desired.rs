@@ -164,8 +164,9 @@ impl Desired {
         Ok(touched)
     }
 
-    /// Takes all peers out.
+    /// Takes all peers out, and with them the revision: no change can build on this.
     pub fn clear(&mut self) {
+        self.revision = 0;
         self.peers.clear();
         self.owners.clear();
         self.refused.clear();

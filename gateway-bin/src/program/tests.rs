@@ -201,6 +201,15 @@ fn who_is_dismissed_takes_out_the_peers_of_a_location_with_mfa_only() {
 }
 
 #[test]
+fn who_was_dismissed_takes_no_change_before_a_snapshot() {
+    let (_, mut program) = scene();
+    program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
+    program.dismiss();
+    let next = program.take(Update::Change(change(7, vec![peer(2, 2, 1)], &[])));
+    assert_eq!(next, Err(DesiredError::Gap { base: 7, have: 0 }));
+}
+
+#[test]
 fn an_interface_with_another_key_or_port_is_set_right() {
     let (wg0, mut program) = scene();
     program.take(fresh(snapshot(7, [peer(1, 1, 1)]))).unwrap();
