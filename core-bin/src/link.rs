@@ -6,6 +6,7 @@
 
 pub mod desired;
 pub mod feed;
+mod legacy;
 pub mod listener;
 pub mod message;
 pub mod pace;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use mfa_store::Store;
 use mfa_wire::gateway::gateway_server::GatewayServer;
+use mfa_wire::legacy::gateway_service_server::GatewayServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch as signal};
 use tonic::transport::Server;
@@ -78,11 +80,18 @@ pub struct Patience {
     /// A gateway that reads nothing for so long, while there is something to read, loses its
     /// stream.
     pub unread: Duration,
+    /// What was written to a gateway that cannot acknowledge has reached it, if its stream is still
+    /// alive after so long. Longer than a ping and the wait for its answer.
+    pub delivered: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { hello: Duration::from_secs(10), unread: Duration::from_secs(30) }
+        Self {
+            hello: Duration::from_secs(10),
+            unread: Duration::from_secs(30),
+            delivered: Duration::from_secs(45),
+        }
     }
 }
 
@@ -145,12 +154,15 @@ pub async fn serve(link: Link, place: Place) -> Result<(), LinkError> {
     };
     let service = GatewayServer::new(server::GatewayService(Arc::clone(&link)))
         .max_decoding_message_size(server::MESSAGE_MAX);
+    let legacy = GatewayServiceServer::new(legacy::LegacyService::new(Arc::clone(&link)))
+        .max_decoding_message_size(server::MESSAGE_MAX);
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(PING.0))
         .http2_keepalive_timeout(Some(PING.1))
         .max_concurrent_streams(Some(STREAMS_MAX))
         .http2_max_header_list_size(Some(16 * 1024))
         .add_service(service)
+        .add_service(legacy)
         .serve_with_incoming_shutdown(
             listener::accept(place.listener, tls, place.plaintext),
             stopping(link.shutdown.clone()),

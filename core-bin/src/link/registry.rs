@@ -244,7 +244,8 @@ impl Registry {
         let wakes = place.wake.subscribe();
         let connected = Connected { gateway, applied: None, since: now, last_heard: now, about };
         let process = process.clone();
-        let entry = Entry { stream, credential, process, connected, closing, news: true };
+        let recorded = None;
+        let entry = Entry { stream, credential, process, connected, recorded, closing, news: true };
         place.seats.insert(gateway, entry);
         place.report_progress();
         drop(state);
@@ -356,6 +357,16 @@ impl Seat {
 
     /// Notes that the gateway has applied `revision`.
     pub fn applied(&self, revision: i64) {
+        self.written(revision);
+        self.with_entry(|entry| {
+            entry.recorded = entry.recorded.max(Some(revision));
+            entry.news = true;
+        });
+    }
+
+    /// Notes that `revision` is on its way to a gateway that cannot acknowledge. It counts as
+    /// applied for who waits, but is not written down yet.
+    pub fn written(&self, revision: i64) {
         let mut state = self.registry.lock();
         let Some(place) = state.locations.get_mut(&self.location) else { return };
         let Some(entry) = place.seats.get_mut(&self.gateway).filter(|e| e.stream == self.stream)
@@ -363,7 +374,6 @@ impl Seat {
             return;
         };
         entry.connected.applied = entry.connected.applied.max(Some(revision));
-        entry.news = true;
         place.report_progress();
     }
 
@@ -450,6 +460,8 @@ struct Entry {
     credential: Credential,
     process: ProcessId,
     connected: Connected,
+    /// What it is certain to have applied.
+    recorded: Option<i64>,
     closing: watch::Sender<Option<Closing>>,
     news: bool,
 }
@@ -462,7 +474,7 @@ impl Entry {
     fn as_news(&self) -> News {
         News {
             gateway: self.connected.gateway,
-            applied: self.connected.applied,
+            applied: self.recorded,
             last_heard: self.connected.last_heard,
             about: self.connected.about.clone(),
         }

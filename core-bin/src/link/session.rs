@@ -370,7 +370,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn key_of(peer: &Peer) -> Option<PublicKey> {
+pub(super) fn key_of(peer: &Peer) -> Option<PublicKey> {
     peer.public_key.as_slice().try_into().ok().map(PublicKey::from_bytes)
 }
 

@@ -7,6 +7,8 @@ mod converge;
 #[cfg(test)]
 mod enroll;
 #[cfg(test)]
+mod legacy;
+#[cfg(test)]
 mod reports;
 #[cfg(test)]
 mod rig;

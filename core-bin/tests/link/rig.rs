@@ -201,6 +201,29 @@ impl Rig {
         text
     }
 
+    /// Waits until the location's gateways have all that the store holds.
+    pub(crate) async fn wait_connected(&self, location: LocationId) {
+        let revision = self.write(move |tx, _| tx.revision(location)).await.unwrap();
+        let applied = self.registry.wait_applied(location, revision, SOON).await;
+        assert!(applied.is_complete(), "{applied:?}");
+    }
+
+    /// Waits until the store says that a gateway has all that it holds.
+    pub(crate) async fn recorded(&self, gateway: GatewayId, location: LocationId) {
+        let recorded = async {
+            loop {
+                let (row, revision) = self
+                    .write(move |tx, _| Ok((tx.gateway(gateway)?, tx.revision(location)?)))
+                    .await;
+                if Some(row.unwrap().applied_revision) == revision {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, recorded).await.expect("nothing was written down");
+    }
+
     // What gateways do.
 
     /// Dials without a certificate.
