@@ -98,11 +98,15 @@ pub struct Gateways {
     pub listen: SocketAddr,
     /// What gateways are told to dial; absent: the public URL's host and the port above.
     pub url: Option<Url>,
+    /// Whether gateways of another make are served without TLS, too: their token and all keys of
+    /// the location can then be read on the way.
+    pub allow_plaintext_legacy: bool,
 }
 
 impl Default for Gateways {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8444)), url: None }
+        let listen = SocketAddr::from(([0, 0, 0, 0], 8444));
+        Self { listen, url: None, allow_plaintext_legacy: false }
     }
 }
 

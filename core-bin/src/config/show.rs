@@ -50,6 +50,7 @@ fn entries(config: &Config) -> Vec<(&'static str, Option<String>)> {
         ("public.trusted_proxies", Some(format!("[{}]", proxies.collect::<Vec<_>>().join(", ")))),
         ("gateways.listen", Some(quote(&gateways.listen.to_string()))),
         ("gateways.url", gateways.url.as_ref().map(|url| quote(url.as_str()))),
+        ("gateways.allow_plaintext_legacy", Some(gateways.allow_plaintext_legacy.to_string())),
         ("database.url", database_url.map(|url| quote(&url))),
         ("database.url_file", path(database.url_file.as_deref())),
         (
