@@ -57,15 +57,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
 
     let mut kernel = None;
+    let mut unbuilt = false;
     let mut results = Vec::new();
     let start = clock::Stopwatch::start();
     for stage in &stages {
         eprint!("{:14} ", stage.name);
         let log = logs.join(format!("{}.log", stage.name));
-        let result = stage.run(&log, &args.arguments)?;
+        let result = if stage.needs_build() && unbuilt {
+            Outcome::not_run()
+        } else {
+            stage.run(&log, &args.arguments)?
+        };
         eprintln!("{}", result.line());
-        if !result.passed {
+        if result.verdict == Verdict::Failed {
             eprintln!("{}", last_lines(&log, SHOWN));
+            unbuilt |= stage.name == "build";
         }
         results.push((stage.name, result));
         // Building that kernel takes minutes, niced; from here on it uses what the stages leave.
@@ -83,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("{name:14} {}", result.line());
         tally.add(&result.tally);
         // A stage that is one check counts as one when it fails.
-        if !result.passed && result.tally.failed == 0 {
+        if result.verdict != Verdict::Passed && result.tally.failed == 0 {
             tally.failed = tally.failed.saturating_add(1);
         }
     }
@@ -95,14 +101,30 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// What became of a stage.
 #[derive(Debug)]
 struct Outcome {
-    passed: bool,
+    verdict: Verdict,
     took: Duration,
     tally: Tally,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    Failed,
+    /// It needs a build, and the build failed. That counts as a failure.
+    NotRun,
+}
+
 impl Outcome {
+    fn not_run() -> Self {
+        Self { verdict: Verdict::NotRun, took: Duration::ZERO, tally: Tally::default() }
+    }
+
     fn line(&self) -> String {
-        let result = if self.passed { "ok" } else { "FAILED" };
+        let result = match self.verdict {
+            Verdict::Passed => "ok",
+            Verdict::Failed => "FAILED",
+            Verdict::NotRun => "not run",
+        };
         let seconds = self.took.as_secs_f64();
         let line = format!("{result:8} {seconds:>8.1}  {}", self.tally);
         line.trim_end().to_owned()

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use super::{Outcome, Tally};
+use super::{Outcome, Tally, Verdict};
 use crate::{clock, demo, process};
 
 /// One stage: commands that run one after the other until one fails.
@@ -68,6 +68,11 @@ pub(super) fn all() -> Vec<Stage> {
 pub(super) const BUILD: [&str; 3] = ["build", "--workspace", "--all-targets"];
 
 impl Stage {
+    /// Whether the stage runs what the stage "build" makes.
+    pub(super) fn needs_build(&self) -> bool {
+        self.commands.iter().any(|step| matches!(step, Group(_) | Demo(_)))
+    }
+
     /// Runs the stage with its output in `log`.
     ///
     /// # Errors
@@ -77,7 +82,7 @@ impl Stage {
         let mut file =
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let start = clock::Stopwatch::start();
-        let mut passed = true;
+        let mut verdict = Verdict::Passed;
         for step in &self.commands {
             let mut command = step.command(arguments)?;
             writeln!(file, "$ {}", describe(&command))?;
@@ -88,12 +93,12 @@ impl Stage {
                 .status()
                 .with_context(|| format!("cannot start `{}`", describe(&command)))?;
             if !status.success() {
-                passed = false;
+                verdict = Verdict::Failed;
                 break;
             }
         }
         let output = String::from_utf8_lossy(&fs::read(log)?).into_owned();
-        Ok(Outcome { passed, took: start.elapsed(), tally: Tally::read(&output) })
+        Ok(Outcome { verdict, took: start.elapsed(), tally: Tally::read(&output) })
     }
 }
 
