@@ -43,6 +43,7 @@ pub(super) fn boot(args: &Args, task: &Task, scratch: &Path) -> Result<u8> {
         .arg(format!("SCRATCH={}", scratch.display()))
         .arg(format!("HERE={}", here.display()))
         .arg(format!("KEEP={}", hidden(&here)))
+        .env("TMPDIR", memory_dir(scratch, args.memory))
         .stdin(Stdio::null())
         .stderr(File::create(scratch.join("kernel"))?);
     let status = command.status().context("cannot start User-Mode Linux")?;
@@ -87,6 +88,36 @@ fn hidden(here: &Path) -> String {
     places.iter().map(|place| place.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
+/// Where the machine's memory is, a file: in memory where that has room for it and may be executed,
+/// which it often has not and may not in a container.
+fn memory_dir(scratch: &Path, memory: u32) -> PathBuf {
+    let mounts = read(Path::new("/proc/mounts"));
+    let mut command = Command::new("df");
+    command.args(["--output=avail", "--block-size=1M", "/dev/shm"]);
+    let free = process::output(&mut command).ok().and_then(|text| last_number(&text));
+    if may_execute(&mounts, "/dev/shm") && free.is_some_and(|free| free >= u64::from(memory)) {
+        PathBuf::from("/dev/shm")
+    } else {
+        scratch.to_owned()
+    }
+}
+
+/// Whether `place` is a mount from which programs may run.
+fn may_execute(mounts: &str, place: &str) -> bool {
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            Some((words.next()?, words.nth(1)?))
+        })
+        .rfind(|(at, _)| *at == place)
+        .is_some_and(|(_, options)| !options.split(',').any(|option| option == "noexec"))
+}
+
+fn last_number(text: &str) -> Option<u64> {
+    text.split_whitespace().last()?.parse().ok()
+}
+
 fn executable(path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot make {} executable", path.display()))
@@ -94,4 +125,26 @@ fn executable(path: &Path) -> Result<()> {
 
 fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{last_number, may_execute};
+
+    #[test]
+    fn memory_from_which_nothing_may_run_is_not_used() {
+        let open = "proc /proc proc rw,noexec 0 0\ntmpfs /dev/shm tmpfs rw,nosuid 0 0\n";
+        let shut = "tmpfs /dev/shm tmpfs rw,nosuid,noexec 0 0\n";
+
+        assert!(may_execute(open, "/dev/shm"));
+        assert!(!may_execute(shut, "/dev/shm"));
+        assert!(!may_execute("", "/dev/shm"));
+        assert!(!may_execute(&format!("{open}{shut}"), "/dev/shm"), "the last mount covers others");
+    }
+
+    #[test]
+    fn free_space_is_below_its_title() {
+        assert_eq!(last_number("   Avail\n 12003\n"), Some(12_003));
+        assert_eq!(last_number("Avail"), None);
+    }
 }
