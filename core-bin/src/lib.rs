@@ -2,9 +2,11 @@
 
 pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dir;
+pub mod drivers;
 pub mod flows;
 pub mod http;
 pub mod keys;
@@ -14,5 +16,6 @@ pub mod mail;
 pub mod password;
 pub mod pki;
 pub mod rng;
+pub mod serve;
 pub mod span;
 pub mod text;

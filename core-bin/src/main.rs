@@ -1,3 +1,9 @@
 //! The control server: people, factors, sessions.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    core_bin::cli::run(core_bin::cli::Cli::parse())
+}

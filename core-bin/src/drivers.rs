@@ -1,0 +1,5 @@
+//! The loops around what must happen by itself. Each is one task; if one ends before core is told to
+//! stop, core stops.
+
+pub mod idle;
+pub mod sweep;
