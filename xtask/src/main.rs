@@ -16,6 +16,7 @@ mod deny;
 mod licence;
 mod process;
 mod setup;
+mod size;
 mod test;
 mod vm;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.chore {
         Chore::Vm(args) => vm::run(args),
+        Chore::Size => size::run(),
         Chore::Demo(args) => demo::run(args),
         Chore::Test(args) => test::run(args),
         Chore::Bench(args) => bench::run(args),
@@ -63,6 +65,8 @@ enum Chore {
     Vm(vm::Args),
     /// Check that dependencies point the way that ARCHITECTURE.md says.
     Arrows,
+    /// Say what the three programs weigh: size, start-up time, memory at rest.
+    Size,
     /// Check licences, sources and banned crates by deny.toml.
     Deny,
     /// Install the Debian packages that demo and test use.
