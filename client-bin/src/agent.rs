@@ -279,8 +279,6 @@ impl Connection<'_> {
         match (before, self.state) {
             (_, LinkState::Connected) if !self.greeted => {
                 self.greeted = true;
-                // Without its own keepalive the location stays as talkative as it was configured.
-                let _ = self.tunnel.settle();
                 tell(self.connected(now, &link));
             }
             (LinkState::NoAnswer { .. }, LinkState::Connected) => tell(Event::AnswersAgain),
@@ -296,8 +294,9 @@ impl Connection<'_> {
     }
 
     fn connected(&self, now: SystemTime, link: &Link) -> Event {
-        // The interface's own time is more exact than our look at it.
-        let done = link.last_handshake.unwrap_or(now).max(self.life.up_since());
+        // The interface's own time is more exact than our look at it, unless it counts in seconds.
+        let told = link.last_handshake.filter(|told| *told > self.life.up_since());
+        let done = told.unwrap_or(now);
         let millis = |since| u64::try_from(age(done, since).as_millis()).unwrap_or(u64::MAX);
         Event::Connected {
             location: self.location.name.clone(),

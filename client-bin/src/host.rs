@@ -2,6 +2,7 @@
 //! another one.
 
 use core::fmt;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub trait Host: Send + Sync + fmt::Debug {
     ///
     /// Those of [`wg_netlink::open`].
     fn open(&self, interface: &str, backend: Backend) -> Result<Box<dyn WireGuard>, Error>;
+
+    /// Sends one packet without content, to wake a tunnel. It may get lost.
+    fn send_empty(&self, from: IpAddr, to: IpAddr);
 
     /// What sets name servers.
     fn resolver(&self) -> &dyn Resolver;
@@ -79,10 +83,21 @@ impl Host for ThisMachine {
         wg_netlink::open(interface, backend.into())
     }
 
+    fn send_empty(&self, from: IpAddr, to: IpAddr) {
+        // Bound to the tunnel's address, it can only go that way. Whatever fails here, the next
+        // packet of anybody wakes the tunnel too.
+        if let Ok(socket) = UdpSocket::bind((from, 0)) {
+            let _ = socket.send_to(&[], (to, DISCARD));
+        }
+    }
+
     fn resolver(&self) -> &dyn Resolver {
         &self.dns
     }
 }
+
+/// The port of a service that throws everything away (RFC 863).
+const DISCARD: u16 = 9;
 
 /// Reads the effective capabilities of `/proc/PID/status`; `None`: they are not told.
 fn has_net_admin(status: &str) -> Option<bool> {

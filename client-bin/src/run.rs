@@ -198,7 +198,10 @@ impl Doing<'_> {
 
     fn confirmed(&mut self, method: Method, codes: &[SecretText]) {
         self.console.answer(&json!({ "method": method.word(), "recovery_codes": codes }));
-        self.console.say(&format!("{method} is set up."));
+        self.console.say(match method {
+            Method::Totp => "The authenticator app is set up.",
+            _ => "E-mail is set up: codes go to the address of your account.",
+        });
         if codes.is_empty() {
             return;
         }
@@ -451,6 +454,11 @@ fn show_event(console: &mut Console, event: &Event, lines: bool) {
     if lines {
         console.answer_line(event);
     }
+    if let Event::Authenticated { session: Some(session) } = event
+        && session.gateways_connected > 0
+    {
+        console.say(&render::session(session));
+    }
     let Some(text) = render::event(event) else { return };
     match event {
         Event::Failed { .. } => {}
@@ -464,12 +472,9 @@ fn show_event(console: &mut Console, event: &Event, lines: bool) {
         Event::UpdateSkipped { .. }
         | Event::CodeRefused { .. }
         | Event::DnsNotSet { .. }
+        | Event::Authenticated { .. }
         | Event::NoAnswer { .. }
         | Event::ServerUnreachable { .. } => console.note(&text),
-        Event::Authenticated { session: Some(session) } => {
-            console.note(&text);
-            console.say(&render::session(session));
-        }
         _ => console.say(&text),
     }
 }

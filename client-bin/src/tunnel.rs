@@ -1,25 +1,17 @@
 //! One WireGuard interface of a connection: brought up, watched, taken down.
 
-use core::num::NonZeroU16;
-use core::time::Duration;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ipnet::IpNet;
 use wg_netlink::{Error, WireGuard};
-use wg_types::{
-    AllowedIpsChange, InterfaceConfig, PeerConfig, PeerUpdate, PresharedKey, PrivateKey, PskChange,
-    PublicKey,
-};
+use wg_types::{InterfaceConfig, PeerConfig, PeerUpdate, PresharedKey, PrivateKey, PublicKey};
 
 use crate::dns::Change;
 use crate::host::{Backend, Host};
 use crate::location::{Endpoint, Location};
-
-/// Makes the interface send at once, where the location has no keepalive of its own. It is taken
-/// away after the first handshake.
-const KNOCK: Option<NonZeroU16> = NonZeroU16::new(1);
 
 /// What to bring up.
 #[derive(Clone, Debug)]
@@ -38,7 +30,6 @@ pub struct Tunnel {
     host: Arc<dyn Host>,
     wireguard: Box<dyn WireGuard>,
     peer: PublicKey,
-    keepalive: Option<NonZeroU16>,
     dns: Option<Change>,
 }
 
@@ -102,6 +93,10 @@ impl Tunnel {
             let _ = wireguard.remove();
             return Err(error.into());
         }
+        // A tunnel sleeps until something is sent into it.
+        if let Some((from, to)) = knock(location) {
+            host.send_empty(from, to);
+        }
         let (mut dns, mut dns_error) = (None, None);
         if wanted.dns && !location.dns.is_empty() {
             match host.resolver().set(&wanted.interface, &location.dns, &location.search) {
@@ -109,8 +104,7 @@ impl Tunnel {
                 Err(error) => dns_error = Some(error),
             }
         }
-        let (peer, keepalive) = (location.public_key, location.keepalive);
-        Ok((Self { host, wireguard, peer, keepalive, dns }, dns_error))
+        Ok((Self { host, wireguard, peer: location.public_key, dns }, dns_error))
     }
 
     /// The interface's name.
@@ -147,25 +141,6 @@ impl Tunnel {
     /// [`Error::NoSuchInterface`] if somebody removed it.
     pub fn link(&self) -> Result<Link, Error> {
         link(&*self.wireguard, &self.peer)
-    }
-
-    /// Goes back to the location's own keepalive, once the first handshake is done.
-    ///
-    /// # Errors
-    ///
-    /// The interface's own.
-    pub fn settle(&self) -> Result<(), Error> {
-        if self.keepalive.is_some() {
-            return Ok(());
-        }
-        let quiet = PeerUpdate::Update {
-            public_key: self.peer,
-            psk: PskChange::Keep,
-            allowed_ips: AllowedIpsChange::Keep,
-            endpoint: None,
-            persistent_keepalive: Some(Duration::ZERO),
-        };
-        self.wireguard.apply(&[quiet]).map_err(|error| first_cause(&error))
     }
 
     /// Removes the interface and takes the name servers back.
@@ -263,7 +238,7 @@ fn prepare(
         public_key: location.public_key,
         preshared_key: psk.cloned(),
         endpoint: Some(endpoint),
-        persistent_keepalive: location.keepalive.or(KNOCK),
+        persistent_keepalive: location.keepalive,
         allowed_ips: location.allowed_ips.clone(),
     };
     wireguard.apply(&[PeerUpdate::Put(peer)]).map_err(|error| first_cause(&error))?;
@@ -276,9 +251,54 @@ fn first_cause(error: &wg_netlink::ApplyError) -> Error {
     error.cause().cloned().unwrap_or(Error::NoAnswer { doing: "set the gateway" })
 }
 
+/// Chooses where the first packet goes: somewhere that is routed into the tunnel.
+fn knock(location: &Location) -> Option<(IpAddr, IpAddr)> {
+    for network in &location.allowed_ips {
+        let mut own = location.addresses.iter().map(IpNet::addr);
+        let Some(from) = own.find(|own| own.is_ipv4() == network.addr().is_ipv4()) else {
+            continue;
+        };
+        let to = match network {
+            // Of everything, an address that nobody has (RFC 5737, RFC 3849).
+            IpNet::V4(all) if all.prefix_len() == 0 => Some(Ipv4Addr::new(192, 0, 2, 1).into()),
+            IpNet::V6(all) if all.prefix_len() == 0 => {
+                Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into())
+            }
+            network => network.hosts().find(|host| *host != from),
+        };
+        if let Some(to) = to {
+            return Some((from, to));
+        }
+    }
+    None
+}
+
 async fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, TunnelError> {
     let failed = |source| TunnelError::Resolve { endpoint: endpoint.clone(), source };
     let mut found =
         tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await.map_err(failed)?;
     found.next().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::tests::location;
+
+    fn knocks(allowed_ips: &[&str]) -> Option<String> {
+        let mut office = location(1, "office");
+        office.allowed_ips = allowed_ips.iter().map(|text| text.parse().unwrap()).collect();
+        knock(&office).map(|(from, to)| format!("{from} -> {to}"))
+    }
+
+    #[test]
+    fn the_first_packet_goes_where_the_tunnel_leads() {
+        assert_eq!(knocks(&["10.1.0.0/24"]).unwrap(), "10.1.0.7 -> 10.1.0.1");
+        assert_eq!(knocks(&["10.1.0.7/32", "10.2.0.0/24"]).unwrap(), "10.1.0.7 -> 10.2.0.1");
+        assert_eq!(knocks(&["10.1.0.6/31"]).unwrap(), "10.1.0.7 -> 10.1.0.6");
+        assert_eq!(knocks(&["fd00::/64"]).unwrap(), "fd00::7 -> fd00::");
+        assert_eq!(knocks(&["0.0.0.0/0", "::/0"]).unwrap(), "10.1.0.7 -> 192.0.2.1");
+        assert_eq!(knocks(&["::/0"]).unwrap(), "fd00::7 -> 2001:db8::1");
+        assert_eq!(knocks(&[]), None);
+    }
 }

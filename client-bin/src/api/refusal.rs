@@ -175,7 +175,7 @@ fn words(problem: Problem, call: Call) -> Option<Words> {
         ),
         Problem::CodeWrong => ours(
             "The code is wrong.",
-            "Take the one that is shown now; if it is refused too, check the clock of your phone.",
+            "Take the newest one; if an app's code is refused again, check the clock of the phone.",
         ),
         Problem::CodeUsed => theirs(
             "This code was used before; each is good once.",

@@ -329,6 +329,8 @@ impl Host for FakeMachine {
         Ok(Box::new(self.kernel.interface(interface)))
     }
 
+    fn send_empty(&self, _: IpAddr, _: IpAddr) {}
+
     fn resolver(&self) -> &dyn Resolver {
         &self.servers
     }
