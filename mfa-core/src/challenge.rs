@@ -240,9 +240,10 @@ impl Challenge {
     /// Looks at a counted answer: the one door to [`Verified`].
     ///
     /// `subject` is who the request says it is, `standing` and `evidence` are read in this very
-    /// transaction; a transaction that the database asks to repeat looks at the same answer again. On success the caller stores the challenge, marks the [`Proof`] as used by
-    /// compare-and-set and gives the [charge](Verified::charge) back, all in that transaction; if
-    /// one of these finds its row changed, it rolls back and there is no session.
+    /// transaction; one that the database asks to repeat looks at the same answer again. On success
+    /// the caller stores the challenge, marks the [`Proof`] as used by compare-and-set and gives the
+    /// [charge](Verified::charge) back, all in that transaction; if one of these finds its row
+    /// changed, it rolls back and there is no session.
     ///
     /// # Errors
     ///
@@ -448,3 +449,6 @@ pub enum Refused {
     #[error("this code was used before; wait until the authenticator app shows the next one")]
     Replayed,
 }
+
+#[cfg(test)]
+mod tests;

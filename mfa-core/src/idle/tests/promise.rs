@@ -111,12 +111,10 @@ impl Simple {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn the_tracker_does_what_the_simple_one_does(
         by_handshake: bool,
-        ops in prop::collection::vec(op(), 1..120),
+        ops in prop::collection::vec(op(), 1..60),
     ) {
         let policy = |secs: u64| {
             let mode = if by_handshake { IdleMode::Handshake } else { IdleMode::Transfer };
