@@ -8,18 +8,19 @@
 //! In memory only: the truth about sessions is the store's, and a gateway that is not here takes a
 //! snapshot when it comes.
 
-use core::fmt;
+mod gateway;
+mod seat;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mfa_core::id::{GatewayId, LocationId};
 use mfa_core::time::Timestamp;
-use mfa_core::token::TokenDigest;
 use tokio::sync::watch;
 
-use crate::pki::Serial;
+pub use gateway::{About, Connected, Credential, ProcessId, Protocol};
+pub use seat::{Call, Seat};
 
 /// Superseded processes remembered per gateway; more than two at once is already a mistake.
 const FENCED_REMEMBERED: usize = 16;
@@ -28,58 +29,6 @@ const FENCED_REMEMBERED: usize = 16;
 #[derive(Debug, Default)]
 pub struct Registry {
     state: Mutex<State>,
-}
-
-/// One gateway that is connected now.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Connected {
-    /// Which.
-    pub gateway: GatewayId,
-    /// The revision of its location that it last acknowledged on this stream; `None`: none yet.
-    pub applied: Option<i64>,
-    /// Since when.
-    pub since: Timestamp,
-    /// When its last message came.
-    pub last_heard: Timestamp,
-    /// What it said of itself.
-    pub about: About,
-}
-
-/// What a gateway says of itself. Claims, for people to read.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct About {
-    /// Its software's version.
-    pub version: String,
-    /// Its host.
-    pub hostname: String,
-    /// How WireGuard runs there: `kernel`, `userspace`.
-    pub backend: String,
-    /// The WireGuard interface.
-    pub interface: String,
-    /// Where it dialled from.
-    pub remote: Option<SocketAddr>,
-    /// Which protocol it speaks.
-    pub protocol: Protocol,
-}
-
-/// Which protocol a gateway speaks.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Protocol {
-    /// Ours: it acknowledges each revision after a look into its kernel.
-    #[default]
-    Own,
-    /// The existing one, without acknowledgements: what has been written to its stream counts as
-    /// applied.
-    Legacy,
-}
-
-/// By what a gateway proved who it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Credential {
-    /// A certificate of our CA, with this serial number.
-    Certificate(Serial),
-    /// A long-lived token with this digest.
-    Token(TokenDigest),
 }
 
 /// How far a location's gateways are with a revision.
@@ -110,15 +59,6 @@ pub enum Closing {
     Superseded,
     /// The same process dialled again.
     Redialled,
-}
-
-/// What a stream must do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Call {
-    /// Look at the store.
-    Look,
-    /// End.
-    Close(Closing),
 }
 
 impl Registry {
@@ -249,7 +189,7 @@ impl Registry {
         place.seats.insert(gateway, entry);
         place.report_progress();
         drop(state);
-        Ok(Seat { registry: Arc::clone(self), location, gateway, stream, wakes, closed })
+        Ok(Seat::new(Arc::clone(self), (location, gateway, stream), wakes, closed))
     }
 
     /// Takes what is new since the last call, for the store.
@@ -290,11 +230,6 @@ impl Registry {
     }
 }
 
-/// A gateway process, as it names itself at random when it starts. Empty: it has no such name, and
-/// is never fenced.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct ProcessId(pub Vec<u8>);
-
 /// A newer process with the same identity is connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fenced;
@@ -321,95 +256,6 @@ pub struct News {
     pub last_heard: Timestamp,
     /// What it said of itself.
     pub about: About,
-}
-
-/// A place in the registry; dropping it leaves.
-pub struct Seat {
-    registry: Arc<Registry>,
-    location: LocationId,
-    gateway: GatewayId,
-    stream: u64,
-    wakes: watch::Receiver<u64>,
-    closed: watch::Receiver<Option<Closing>>,
-}
-
-impl Seat {
-    /// Waits until the stream must do something. Wakes that came meanwhile count as one.
-    pub async fn called(&mut self) -> Call {
-        tokio::select! {
-            biased;
-            closed = self.closed.wait_for(Option::is_some) => match closed {
-                Ok(why) => Call::Close(why.unwrap_or(Closing::Redialled)),
-                // A newer stream of this gateway has taken the entry away.
-                Err(_gone) => Call::Close(Closing::Redialled),
-            },
-            Ok(()) = self.wakes.changed() => Call::Look,
-        }
-    }
-
-    /// Notes a sign of life.
-    pub fn heard(&self, now: Timestamp) {
-        self.with_entry(|entry| {
-            entry.connected.last_heard = now;
-            entry.news = true;
-        });
-    }
-
-    /// Notes that the gateway has applied `revision`.
-    pub fn applied(&self, revision: i64) {
-        self.written(revision);
-        self.with_entry(|entry| {
-            entry.recorded = entry.recorded.max(Some(revision));
-            entry.news = true;
-        });
-    }
-
-    /// Notes that `revision` is on its way to a gateway that cannot acknowledge. It counts as
-    /// applied for who waits, but is not written down yet.
-    pub fn written(&self, revision: i64) {
-        let mut state = self.registry.lock();
-        let Some(place) = state.locations.get_mut(&self.location) else { return };
-        let Some(entry) = place.seats.get_mut(&self.gateway).filter(|e| e.stream == self.stream)
-        else {
-            return;
-        };
-        entry.connected.applied = entry.connected.applied.max(Some(revision));
-        place.report_progress();
-    }
-
-    fn with_entry(&self, change: impl FnOnce(&mut Entry)) {
-        let mut state = self.registry.lock();
-        let entry = state
-            .locations
-            .get_mut(&self.location)
-            .and_then(|place| place.seats.get_mut(&self.gateway))
-            .filter(|entry| entry.stream == self.stream);
-        if let Some(entry) = entry {
-            change(entry);
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut state = self.registry.lock();
-        let Some(place) = state.locations.get_mut(&self.location) else { return };
-        if place.seats.get(&self.gateway).is_some_and(|entry| entry.stream == self.stream)
-            && let Some(entry) = place.seats.remove(&self.gateway)
-        {
-            place.report_progress();
-            state.departed.push(entry.as_news());
-        }
-    }
-}
-
-impl fmt::Debug for Seat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seat")
-            .field("location", &self.location)
-            .field("gateway", &self.gateway)
-            .finish_non_exhaustive()
-    }
 }
 
 #[derive(Debug, Default)]
@@ -482,134 +328,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PARIS: LocationId = LocationId::new(1);
-    const ROME: LocationId = LocationId::new(2);
-    const A: GatewayId = GatewayId::new(1);
-    const B: GatewayId = GatewayId::new(2);
-    const ANY: Credential = Credential::Token(TokenDigest::from_bytes([0; 32]));
-    const BRIEFLY: Duration = Duration::from_secs(4);
-
-    #[tokio::test(start_paused = true)]
-    async fn waiting_ends_when_the_last_gateway_has_applied() {
-        let registry = Registry::new();
-        let (a, b) = (join(&registry, A, 1), join(&registry, B, 2));
-        let waiting = tokio::spawn({
-            let registry = Arc::clone(&registry);
-            async move { registry.wait_applied(PARIS, 7, BRIEFLY).await }
-        });
-
-        a.applied(7);
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        b.applied(8);
-
-        assert_eq!(waiting.await.unwrap(), Applied { connected: 2, applied: 2 });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_gateway_is_not_waited_for_for_ever() {
-        let registry = Registry::new();
-        let (a, _b) = (join(&registry, A, 1), join(&registry, B, 2));
-        a.applied(7);
-        let applied = registry.wait_applied(PARIS, 7, BRIEFLY).await;
-        assert_eq!(applied, Applied { connected: 2, applied: 1 });
-        assert!(!applied.is_complete());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_gateway_that_leaves_is_no_longer_waited_for() {
-        let registry = Registry::new();
-        let (a, b) = (join(&registry, A, 1), join(&registry, B, 2));
-        a.applied(7);
-        drop(b);
-        assert!(registry.wait_applied(PARIS, 7, BRIEFLY).await.is_complete());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_any_gateway_the_first_is_waited_for() {
-        let registry = Registry::new();
-        let waiting = tokio::spawn({
-            let registry = Arc::clone(&registry);
-            async move { registry.wait_applied(PARIS, 7, BRIEFLY).await }
-        });
-        tokio::task::yield_now().await;
-        let seat = join(&registry, A, 1);
-        seat.applied(7);
-        assert_eq!(waiting.await.unwrap(), Applied { connected: 1, applied: 1 });
-    }
-
-    #[tokio::test]
-    async fn a_newer_process_closes_the_older_and_shuts_it_out() {
-        let registry = Registry::new();
-        let mut older = join(&registry, A, 1);
-        let newer = join(&registry, A, 2);
-
-        assert_eq!(older.called().await, Call::Close(Closing::Superseded));
-        older.applied(9);
-        assert_eq!(registry.list(PARIS)[0].applied, None);
-        drop(older);
-        assert_eq!(registry.connected(PARIS), 1);
-        assert_eq!(try_join(&registry, A, 1).unwrap_err(), Fenced);
-
-        drop(newer);
-        assert!(try_join(&registry, A, 1).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_process_that_dials_again_replaces_itself_quietly() {
-        let registry = Registry::new();
-        let mut first = join(&registry, A, 1);
-        let _second = join(&registry, A, 1);
-        assert_eq!(first.called().await, Call::Close(Closing::Redialled));
-        assert!(try_join(&registry, A, 1).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_revoked_gateway_hears_why() {
-        let registry = Registry::new();
-        let mut seat = join(&registry, A, 1);
-        registry.close(A, Closing::Revoked);
-        assert_eq!(seat.called().await, Call::Close(Closing::Revoked));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wake_reaches_its_location_and_no_other() {
-        let registry = Registry::new();
-        let mut paris = join(&registry, A, 1);
-        let process = ProcessId(vec![2]);
-        let mut rome = registry.join(ROME, B, ANY, &process, About::default(), at(0)).unwrap();
-        registry.wake(PARIS);
-        assert_eq!(paris.called().await, Call::Look);
-        assert!(tokio::time::timeout(BRIEFLY, rome.called()).await.is_err());
-    }
-
-    #[test]
-    fn news_are_told_once_also_of_a_gateway_that_left() {
-        let registry = Registry::new();
-        let seat = join(&registry, A, 1);
-        seat.applied(3);
-        seat.heard(at(5));
-        let about = About::default();
-        let news = News { gateway: A, applied: Some(3), last_heard: at(5), about };
-        let news = vec![news];
-        assert_eq!(registry.take_news(), news);
-        assert_eq!(registry.take_news(), []);
-        drop(seat);
-        assert_eq!(registry.take_news(), news);
-    }
-
-    fn join(registry: &Arc<Registry>, gateway: GatewayId, process: u8) -> Seat {
-        try_join(registry, gateway, process).unwrap()
-    }
-
-    fn try_join(registry: &Arc<Registry>, gateway: GatewayId, process: u8) -> Result<Seat, Fenced> {
-        registry.join(PARIS, gateway, ANY, &ProcessId(vec![process]), About::default(), at(0))
-    }
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_unix_millis(seconds * 1000)
-    }
-}
+mod tests;
