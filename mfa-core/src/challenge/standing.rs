@@ -28,8 +28,9 @@ pub enum Access {
     NotPermitted,
 }
 
-/// What the store says of a subject at this moment: read for [`Challenge::start`], and read again for
-/// [`Challenge::verify`].
+/// What the store says of a subject at this moment: read for
+/// [`Challenge::start`](super::Challenge::start), and read again for
+/// [`Challenge::verify`](super::Challenge::verify).
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
     /// Whether the subject may use the location.

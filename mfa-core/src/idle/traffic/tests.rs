@@ -53,6 +53,37 @@ fn a_peer_whose_keys_work_does_not_repeat_initiations() {
 }
 
 #[test]
+fn keys_work_until_they_are_due_to_be_renewed() {
+    let failing = window(4 * 148, 4 * 92);
+    let aged = |secs| Window { handshake_age: Some(Duration::from_secs(secs)), ..failing };
+    assert!(aged(119).carries_data());
+    assert!(!aged(120).carries_data());
+}
+
+/// A gateway that renewed the keys answered 128 bytes and received 352: the sums are those of three
+/// initiations with their responses and a keepalive, which a peer whose keys work never sends.
+#[test]
+fn data_beside_a_handshake_is_not_taken_for_three_handshakes() {
+    assert!(window(92 + 352, 148 + 128).carries_data());
+}
+
+#[test]
+fn keys_are_renewed_once_in_half_a_minute_and_not_twice() {
+    assert!(!window(92 + 32, 148 + 32).carries_data());
+    assert!(window(2 * 92 + 32, 2 * (148 + 32)).carries_data());
+    let minute = Window { length: Duration::from_secs(60), ..window(184 + 32, 2 * (148 + 32)) };
+    assert!(!minute.carries_data());
+}
+
+#[test]
+fn no_window_has_room_for_more_than_an_hour() {
+    let keepalives = Window { added: counters(32 * 3_600, 0), ..window(0, 0) };
+    assert!(!Window { length: Duration::from_secs(3_600), ..keepalives }.carries_data());
+    let twice = Window { added: counters(32 * 7_200, 0), ..window(0, 0) };
+    assert!(Window { length: Duration::from_secs(7_200), ..twice }.carries_data());
+}
+
+#[test]
 fn whatever_a_gateway_sends_beyond_handshakes_is_a_sign_of_data() {
     assert!(window(160, 32).carries_data(), "it acknowledged what came one way");
     assert!(window(32, 64).carries_data(), "a bare TCP acknowledgement");
