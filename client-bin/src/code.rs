@@ -4,13 +4,16 @@ use core::fmt;
 use core::time::Duration;
 use std::io;
 use std::process::Stdio;
+use std::time::SystemTime;
 
-use mfa_wire::http::{Code, Method, SecretText};
+use mfa_wire::http::{Code, Method, Problem, SecretText};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::api::Refusal;
+use crate::life::unix;
 use crate::person::Person;
 
 /// For a program to print a code; a mail may have to arrive first.
@@ -18,6 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The most bytes that are read of a program.
 const MAX_OUTPUT: u64 = 4096;
+
+/// How often a person may mistype.
+const TRIES: u32 = 3;
+
+/// A period of TOTP codes, seconds (RFC 6238 §5.2).
+const TOTP_PERIOD: u64 = 30;
 
 /// Where a code comes from.
 #[derive(Clone)]
@@ -66,10 +75,30 @@ pub enum CodeError {
 }
 
 impl CodeFrom {
-    /// Whether another code can be had from the same place.
+    /// Whether it is worth asking again after a refusal. `tries` counts those made.
     #[must_use]
-    pub const fn again(&self) -> bool {
-        !matches!(self, Self::Given(_))
+    pub fn may_retry(&self, refusal: &Refusal, tries: u32, person: &dyn Person) -> bool {
+        match (refusal.problem, self) {
+            (Problem::CodeWrong | Problem::CodeMalformed | Problem::CodeUsed, Self::Person) => {
+                person.is_there() && tries < TRIES
+            }
+            // The program prints another one as soon as the time has come.
+            (Problem::CodeUsed, Self::Command(_)) => tries < 2,
+            _ => false,
+        }
+    }
+
+    /// How long to wait before asking again, and what to say of it.
+    #[must_use]
+    pub fn pause(&self, refusal: &Refusal, now: SystemTime) -> (Duration, String) {
+        match self {
+            Self::Command(_) => {
+                let wait = until_next_code(now, refusal.retry_after);
+                let seconds = wait.as_secs();
+                (wait, format!("{refusal} The command is run again in {seconds} s."))
+            }
+            Self::Person | Self::Given(_) => (Duration::ZERO, refusal.text.clone()),
+        }
     }
 
     /// Gets a code.
@@ -124,6 +153,12 @@ pub fn tidy(typed: &str) -> Code {
     Code::new(trimmed)
 }
 
+/// How long until an authenticator app shows another code.
+fn until_next_code(now: SystemTime, told: Option<u64>) -> Duration {
+    let rest = TOTP_PERIOD.saturating_sub(unix(now) % TOTP_PERIOD);
+    Duration::from_secs(told.unwrap_or(rest).min(TOTP_PERIOD))
+}
+
 async fn run(command: &str, asked: &Asked<'_>) -> Result<Code, CodeError> {
     let failed = |error: io::Error| CodeError::Command(error.to_string());
     let mut child = Command::new("sh")
@@ -172,6 +207,15 @@ mod tests {
         assert_eq!(shown(&tidy(" 012 345 ")), "012345");
         assert_eq!(shown(&tidy("0123-4567")), "01234567");
         assert_eq!(shown(&tidy("ABCD-EFGH-IJKL")), "ABCD-EFGH-IJKL");
+    }
+
+    #[test]
+    fn the_next_code_comes_with_the_next_half_minute() {
+        let at = |seconds| std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(until_next_code(at(60), None), Duration::from_secs(30));
+        assert_eq!(until_next_code(at(89), None), Duration::from_secs(1));
+        assert_eq!(until_next_code(at(60), Some(7)), Duration::from_secs(7));
+        assert_eq!(until_next_code(at(60), Some(900)), Duration::from_secs(30));
     }
 
     #[tokio::test]

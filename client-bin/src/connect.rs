@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mfa_wire::http::{
-    FinishRequest, FinishResponse, Method, MethodStatus, MfaList, Problem, SecretText, SessionInfo,
+    FinishRequest, FinishResponse, Method, MethodStatus, MfaList, SecretText, SessionInfo,
     StartRequest,
 };
 use serde::{Deserialize, Serialize};
@@ -21,18 +21,12 @@ use crate::control::{self, Ask};
 use crate::error::{ClientError, problem_name};
 use crate::event::Event;
 use crate::host::Backend;
-use crate::life::{age, unix};
+use crate::life::age;
 use crate::location::{Location, Mfa};
 use crate::person::Person;
 use crate::state::Instance;
 use crate::tunnel::{TunnelError, Wanted};
 use crate::update::Update;
-
-/// How often a person may mistype.
-const TRIES: u32 = 3;
-
-/// A period of TOTP codes, seconds (RFC 6238 §5.2).
-const TOTP_PERIOD: u64 = 30;
 
 /// What to connect to, and how.
 #[derive(Clone, Debug)]
@@ -291,7 +285,7 @@ impl Login<'_> {
             match self.api.finish(key, &finish).await {
                 Ok(bought) => return Ok((bought, submitted)),
                 Err(ApiError::Refused(refusal))
-                    if self.may_retry(&refusal, tries, person.is_there()) =>
+                    if self.request.code.may_retry(&refusal, tries, person) =>
                 {
                     self.refused(refusal, tell).await;
                 }
@@ -336,24 +330,10 @@ impl Login<'_> {
         Ok(possible)
     }
 
-    fn may_retry(&self, refusal: &Refusal, tries: u32, there: bool) -> bool {
-        match (refusal.problem, &self.request.code) {
-            (Problem::CodeWrong | Problem::CodeMalformed | Problem::CodeUsed, CodeFrom::Person) => {
-                there && tries < TRIES
-            }
-            // The program prints another one as soon as the time has come.
-            (Problem::CodeUsed, CodeFrom::Command(_)) => tries < 2,
-            _ => false,
-        }
-    }
-
     async fn refused(&self, refusal: Refusal, tell: Tell<'_>) {
-        let wait = match self.request.code {
-            CodeFrom::Command(_) => until_next_code(clock::wall(), refusal.retry_after),
-            CodeFrom::Person | CodeFrom::Given(_) => Duration::ZERO,
-        };
         let code = problem_name(refusal.problem);
-        tell(Event::CodeRefused { code, message: refusal.text });
+        let (wait, message) = self.request.code.pause(&refusal, clock::wall());
+        tell(Event::CodeRefused { code, message });
         sleep(wait).await;
     }
 }
@@ -379,12 +359,6 @@ pub(crate) const fn describe(method: Method) -> &'static str {
         Method::Biometric => "phone's fingerprint (biometric)",
         Method::MobileApprove => "mobile app (mobile-approve)",
     }
-}
-
-/// How long until an authenticator app shows another code.
-fn until_next_code(now: SystemTime, told: Option<u64>) -> Duration {
-    let rest = TOTP_PERIOD.saturating_sub(unix(now) % TOTP_PERIOD);
-    Duration::from_secs(told.unwrap_or(rest).min(TOTP_PERIOD))
 }
 
 fn millis(time: SystemTime) -> u64 {
@@ -422,15 +396,6 @@ mod tests {
         let mut off = status(Method::Email, true, None);
         off.unavailable = Some("no SMTP server is configured".to_owned());
         assert_eq!(obstacle(&off, 1).unwrap(), "no SMTP server is configured");
-    }
-
-    #[test]
-    fn the_next_code_comes_with_the_next_half_minute() {
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        assert_eq!(until_next_code(at(60), None), Duration::from_secs(30));
-        assert_eq!(until_next_code(at(89), None), Duration::from_secs(1));
-        assert_eq!(until_next_code(at(60), Some(7)), Duration::from_secs(7));
-        assert_eq!(until_next_code(at(60), Some(900)), Duration::from_secs(30));
     }
 
     #[test]

@@ -8,17 +8,16 @@ use mfa_wire::http::{
     MfaStartResponse, Problem, RegisterMfaFinishRequest, RegisterMfaStartRequest, SecretText,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use crate::api::{Api, ApiError};
 use crate::client::Client;
+use crate::clock;
 use crate::code::{Asked, CodeFrom};
 use crate::enroll::live_enrollment;
 use crate::error::{ClientError, problem_name};
 use crate::person::Person;
 use crate::state::Instance;
-
-/// How often a person may mistype the first code.
-const TRIES: u32 = 3;
 
 /// Digits of a mailed code, which tell it from an authenticator app's.
 const EMAIL_DIGITS: usize = 8;
@@ -128,12 +127,12 @@ impl Client {
                 self.confirm_setup(request.instance.as_deref(), request.method, code).await;
             match confirmed {
                 Err(ClientError::Api(ApiError::Refused(refusal)))
-                    if matches!(refusal.problem, Problem::CodeWrong | Problem::CodeMalformed)
-                        && tries < TRIES
-                        && person.is_there() =>
+                    if request.code.may_retry(&refusal, tries, person) =>
                 {
                     let code = problem_name(refusal.problem);
-                    show(SetupStep::Refused { code, message: refusal.text });
+                    let (wait, message) = request.code.pause(&refusal, clock::wall());
+                    show(SetupStep::Refused { code, message });
+                    sleep(wait).await;
                 }
                 outcome => return outcome,
             }

@@ -15,6 +15,7 @@ use crate::error::ClientError;
 use crate::host::Backend;
 use crate::life::{LinkState, age, judge};
 use crate::location::Location;
+use crate::running::Record;
 use crate::state::Instance;
 use crate::tunnel::link;
 
@@ -42,7 +43,7 @@ pub struct LocationView {
     pub gateways_connected: Option<u32>,
     /// Why the server's word is missing; absent: it is there.
     pub server_error: Option<String>,
-    /// No process stays with the interface: it was killed. `disconnect` cleans up.
+    /// The connection's process was killed and left something behind; `disconnect` cleans up.
     pub orphaned: bool,
 }
 
@@ -84,42 +85,46 @@ impl Client {
     pub async fn status(&self, instance: Option<&str>) -> Result<Vec<LocationView>, ClientError> {
         let mut views = Vec::new();
         for instance in self.instances(instance)? {
-            let mut links = Vec::new();
+            let mut looks = Vec::new();
             for location in &instance.locations {
-                links.push(self.look(&instance, location).await);
+                looks.push(self.look(&instance, location).await);
             }
-            let mark = links.iter().flatten().find_map(|(snapshot, _)| snapshot.mark);
+            let mark = looks.iter().find_map(|look| look.link.as_ref()?.mark);
             let word = self.ask_server(&instance, mark).await;
-            for (location, link) in instance.locations.iter().zip(links) {
-                views.push(view(&instance, location, link, &word));
+            for (location, look) in instance.locations.iter().zip(looks) {
+                views.push(view(&instance, location, look, &word));
             }
         }
         Ok(views)
     }
 
-    /// Looks at one interface; the second part tells that no process stays with it.
-    async fn look(&self, instance: &Instance, location: &Location) -> Option<(Snapshot, bool)> {
+    async fn look(&self, instance: &Instance, location: &Location) -> Look {
         let running = self.running();
         let socket = running.socket(&instance.id, location.id);
         if let Ok(Some(Reply::Status(snapshot))) = control::ask(&socket, Ask::Status).await {
-            return Some((snapshot, false));
+            return Look { link: Some(snapshot), orphaned: false };
         }
         // The process is gone or has no socket; the kernel may still have its interface.
-        let record = running.record(&instance.id, location.id)?;
+        let Some(record) = running.record(&instance.id, location.id) else {
+            return Look::default();
+        };
+        let claim = running.claim(&instance.id, location.id);
+        let orphaned = matches!(claim, Ok(Some(_)));
+        Look { link: self.look_at(&record, location), orphaned }
+    }
+
+    fn look_at(&self, record: &Record, location: &Location) -> Option<Snapshot> {
         if !self.host.exists(&record.interface) {
             return None;
         }
-        let claim = running.claim(&instance.id, location.id);
-        let orphaned = matches!(claim, Ok(Some(_)));
         let wireguard = self.host.open(&record.interface, Backend::Auto).ok()?;
         let now = clock::wall();
         let seen = link(&*wireguard, &location.public_key).ok()?;
         let up_since = UNIX_EPOCH + Duration::from_secs(record.up_since);
-        let keepalive = location.keepalive.is_some();
-        let snapshot = Snapshot {
-            link: judge(now, up_since, keepalive, &seen),
-            interface: record.interface,
-            backend: record.backend,
+        Some(Snapshot {
+            link: judge(now, up_since, location.keepalive.is_some(), &seen),
+            interface: record.interface.clone(),
+            backend: record.backend.clone(),
             handshake_age: seen.last_handshake.map(|last| age(now, last).as_secs()),
             rx_bytes: seen.rx_bytes,
             tx_bytes: seen.tx_bytes,
@@ -127,8 +132,7 @@ impl Client {
             up_for: age(now, up_since).as_secs(),
             mark: wireguard.interface().ok()?.fwmark.map(NonZeroU32::get),
             session: None,
-        };
-        Some((snapshot, orphaned))
+        })
     }
 
     async fn ask_server(
@@ -143,6 +147,14 @@ impl Client {
         };
         ask.await.map_err(|error| error.to_string())
     }
+}
+
+/// What this machine shows of one location.
+#[derive(Default)]
+struct Look {
+    link: Option<Snapshot>,
+    /// A process died and left something behind.
+    orphaned: bool,
 }
 
 /// What the server says of one location.
@@ -174,27 +186,23 @@ impl<'a> Word<'a> {
 fn view(
     instance: &Instance,
     location: &Location,
-    link: Option<(Snapshot, bool)>,
+    look: Look,
     word: &Result<DeviceStatus, String>,
 ) -> LocationView {
     let here = Word::of(word.as_ref().ok(), location.id);
-    let (link, orphaned) = match link {
-        Some((link, orphaned)) => (Some(link), orphaned),
-        None => (None, false),
-    };
     let found = here.said();
     LocationView {
         instance: instance.name.clone(),
         name: location.name.clone(),
         location_id: location.id,
         mfa: found.map_or_else(|| location.mfa.required(), |here| here.mfa_required),
-        state: state(link.as_ref(), here),
+        state: state(look.link.as_ref(), here),
         session: found.and_then(|here| here.session),
         last_end: found.and_then(|here| here.ended.clone()),
         gateways_connected: found.map(|here| here.gateways_connected),
         server_error: word.as_ref().err().cloned(),
-        link,
-        orphaned,
+        link: look.link,
+        orphaned: look.orphaned,
     }
 }
 
