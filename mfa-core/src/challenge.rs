@@ -7,12 +7,14 @@
 //! no guess.
 
 mod answer;
+mod refused;
 mod standing;
 
 pub use answer::{Answer, Evidence, Proof, Question, TotpEvidence};
+pub use refused::{NotOpen, Refused, TryRefused};
 pub use standing::{Access, NotAdmitted, Standing, Subject};
 
-use crate::budget::{Charge, GuessBudget, GuessKey, GuessRefused, Lane};
+use crate::budget::{Charge, GuessBudget, GuessKey, Lane};
 use crate::factor::totp::TotpRefused;
 use crate::method::Method;
 use crate::time::Timestamp;
@@ -38,6 +40,39 @@ pub const MAX_OPEN: usize = 3;
 ///
 /// Each end is final. It is found by the digest of its token, and holds only for its subject and
 /// method.
+///
+/// ```
+/// use mfa_core::budget::{GuessBudget, Lane};
+/// use mfa_core::challenge::{
+///     Access, Answer, Challenge, Evidence, Question, Standing, Subject, TotpEvidence,
+/// };
+/// use mfa_core::factor::{CodeKey, totp::TotpSecret};
+/// use mfa_core::id::{DeviceId, LocationId, UserId};
+/// use mfa_core::method::{Method, MethodSet};
+/// use mfa_core::{policy::LocationPolicy, time::Timestamp, token::Token};
+///
+/// # let secret = TotpSecret::from_bytes([7; 20]);
+/// # let key = CodeKey::from_bytes([8; 32]);
+/// # let now = Timestamp::from_unix_millis(1_700_000_000_000);
+/// # let typed = secret.code_at(now).expose_text();
+/// let policy = LocationPolicy::recommended();
+/// let subject =
+///     Subject { user: UserId::new(1), device: DeviceId::new(2), location: LocationId::new(3) };
+/// let standing = Standing { access: Access::Granted, policy: &policy, enabled: MethodSet::ALL };
+/// let token = Token::from_random([9; 32]); // from a CSPRNG in earnest
+///
+/// let mut challenge =
+///     Challenge::start(token.digest(), subject, Lane::Proven, Question::Totp, &standing, now)?;
+/// let mut budget = GuessBudget::new(challenge.guess_key());
+/// let answer = Answer::parse(Method::Totp, &typed)?;
+/// let attempt = challenge.count_try(answer, &mut budget, now)?; // commit both, read again
+///
+/// let totp = Some(TotpEvidence { secret: &secret, last_step: None });
+/// let evidence = Evidence { key: &key, totp, recovery: &[] };
+/// let verified = challenge.verify(&attempt, &subject, &evidence, &standing, now)?;
+/// assert_eq!(verified.subject(), subject);
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Challenge {
     token: TokenDigest,
@@ -328,6 +363,14 @@ impl Challenge {
 
 /// An answer whose try is counted: [`Challenge::verify`] looks at no other, and
 /// [`count_try`](Challenge::count_try) alone makes one.
+///
+/// ```compile_fail,E0451
+/// use mfa_core::challenge::{Answer, Attempt};
+///
+/// fn swap(counted: Attempt, answer: Answer) -> Attempt {
+///     Attempt { answer, ..counted }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Attempt {
     token: TokenDigest,
@@ -392,62 +435,6 @@ impl Verified {
     pub const fn charge(&self) -> Charge {
         self.charge
     }
-}
-
-/// Why a challenge takes no more answers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NotOpen {
-    /// Its code was accepted already.
-    #[error("this login was completed already; start to connect again")]
-    Used,
-    /// [`MAX_TRIES`] codes were wrong.
-    #[error("too many wrong codes for this login; start to connect again")]
-    Exhausted,
-    /// Its time is over, or a newer one took its place.
-    #[error("this login has expired; start to connect again")]
-    Expired,
-}
-
-/// Why a try was not counted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TryRefused {
-    /// The challenge takes no more answers.
-    #[error(transparent)]
-    NotOpen(#[from] NotOpen),
-    /// The user has no guesses left.
-    #[error(transparent)]
-    Guess(#[from] GuessRefused),
-    /// The budget is not the one of this challenge's user, method and lane: a mistake of the
-    /// caller.
-    #[error("the guess budget belongs to another user, method or lane")]
-    ForeignBudget,
-}
-
-/// Why an answer bought nothing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Refused {
-    /// The challenge takes no more answers.
-    #[error(transparent)]
-    NotOpen(#[from] NotOpen),
-    /// The try that was counted is not in this challenge: its count was rolled back, or it is
-    /// another challenge's.
-    #[error("the try was not counted; start to connect again")]
-    NotCounted,
-    /// The challenge was started by another user or device, or for another location.
-    #[error("this login belongs to another device or location; start to connect again")]
-    ForeignSubject,
-    /// The subject may not use the location or the method any more.
-    #[error(transparent)]
-    NotAdmitted(#[from] NotAdmitted),
-    /// Not the right code.
-    #[error("wrong code")]
-    Wrong {
-        /// How many more codes this challenge looks at.
-        tries_left: u8,
-    },
-    /// The right code, and used before.
-    #[error("this code was used before; wait until the authenticator app shows the next one")]
-    Replayed,
 }
 
 #[cfg(test)]

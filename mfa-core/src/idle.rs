@@ -55,6 +55,34 @@ pub enum IdleEvent {
 }
 
 /// Follows the activity of every live session.
+///
+/// ```
+/// use core::time::Duration;
+/// use mfa_core::id::{GatewayId, SessionId};
+/// use mfa_core::idle::{Counters, IdleEvent, IdleTracker, Observation, Report};
+/// use mfa_core::policy::IdlePolicy;
+/// use mfa_core::time::Timestamp;
+///
+/// let start = Timestamp::from_unix_millis(1_700_000_000_000);
+/// let after = |secs| start.saturating_add(Duration::from_secs(secs));
+/// let mut tracker = IdleTracker::new();
+/// tracker.track(SessionId::new(1), IdlePolicy::default(), start); // 300 s without user data
+///
+/// let report = |rx_bytes, tx_bytes| Report {
+///     session: SessionId::new(1),
+///     gateway: GatewayId::new(1),
+///     counters: Counters { rx_bytes, tx_bytes },
+///     handshake_age: Some(Duration::from_secs(20)),
+/// };
+/// // A handshake and a ping, and then nothing but keepalives.
+/// assert_eq!(tracker.handle_report(&report(276, 220), after(30)), Observation::Active(after(30)));
+/// assert_eq!(tracker.handle_report(&report(308, 220), after(60)), Observation::Quiet);
+/// assert_eq!(tracker.poll_timeout(), Some(after(330)));
+///
+/// tracker.handle_timeout(after(330));
+/// let idle = IdleEvent::Idle { session: SessionId::new(1), last_activity: after(30) };
+/// assert_eq!(tracker.poll_event(), Some(idle));
+/// ```
 #[derive(Debug, Default)]
 pub struct IdleTracker {
     sessions: BTreeMap<SessionId, Followed>,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::budget::GuessRefused;
 use crate::factor::MalformedCode;
 use crate::factor::email_code::EmailCode;
 use crate::factor::totp::TotpStep;
