@@ -11,6 +11,12 @@ pub enum StoreError {
     /// No connection to the database.
     #[error("cannot connect to the database; see that it runs and that the URL is right")]
     Connect(#[source] diesel::ConnectionError),
+    /// A PostgreSQL on another host, and no word about TLS.
+    #[error(
+        "the database is on another host: add ?sslmode=require to its URL (and \
+         sslrootcert=FILE for an own CA), or sslmode=disable if the network is to be trusted"
+    )]
+    Unencrypted,
     /// The SQLite file could not be made or protected.
     #[error("cannot create the database file; see that its directory exists and is writable")]
     File(#[source] std::io::Error),

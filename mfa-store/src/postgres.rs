@@ -3,8 +3,10 @@
 //! Each connection belongs to one thread and brings a small runtime of its own, which runs only
 //! while that thread waits for an answer.
 
+mod connect;
+mod tls;
+
 use core::any::Any;
-use core::time::Duration;
 
 use diesel::connection::{
     AnsiTransactionManager, CacheSize, DefaultLoadingMode, Instrumentation, LoadConnection,
@@ -21,26 +23,25 @@ use diesel_async::{AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::StreamExt as _;
 
+use crate::StoreError;
+
 type Row = <AsyncPgConnection as AsyncConnectionCore>::Row<'static, 'static>;
-
-/// * A commit is on the disk before it is answered, whatever the server's default is.
-/// * A writer that hangs, because its process was stopped or its host is gone, loses its turn.
-const SETTINGS: &str = "
-    SELECT set_config('synchronous_commit', 'on', false)
-        WHERE current_setting('synchronous_commit') IN ('off', 'local');
-    SET lock_timeout = '10s';
-    SET statement_timeout = '30s';
-    SET idle_in_transaction_session_timeout = '10s';
-";
-
-/// How long the server may take to let us in, and how long sent data may stay unconfirmed.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection of one thread.
 pub(crate) struct PgConnection {
     inner: Box<AsyncPgConnection>,
     runtime: Runtime,
     transactions: AnsiTransactionManager,
+}
+
+impl PgConnection {
+    /// Connects. Must not be called from within a runtime.
+    pub(crate) fn open(url: &str) -> Result<Self, StoreError> {
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(StoreError::Thread)?;
+        let inner = Box::new(runtime.block_on(connect::connect(url))?);
+        Ok(Self { inner, runtime, transactions: AnsiTransactionManager::default() })
+    }
 }
 
 impl SimpleConnection for PgConnection {
@@ -55,27 +56,8 @@ impl Connection for PgConnection {
     type Backend = Pg;
     type TransactionManager = AnsiTransactionManager;
 
-    /// Must not be called from within a runtime.
     fn establish(url: &str) -> ConnectionResult<Self> {
-        let bad =
-            |error: &dyn core::fmt::Display| ConnectionError::BadConnection(error.to_string());
-        let runtime =
-            Builder::new_current_thread().enable_all().build().map_err(|error| bad(&error))?;
-        let mut config: tokio_postgres::Config =
-            url.parse().map_err(|_| ConnectionError::InvalidConnectionUrl(String::new()))?;
-        config.connect_timeout(PATIENCE).tcp_user_timeout(PATIENCE);
-        let inner = runtime.block_on(async {
-            let (client, connection) =
-                config.connect(tokio_postgres::NoTls).await.map_err(|error| bad(&error))?;
-            let mut inner =
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
-            inner
-                .batch_execute(SETTINGS)
-                .await
-                .map_err(ConnectionError::CouldntSetupConfiguration)?;
-            Ok::<_, ConnectionError>(Box::new(inner))
-        })?;
-        Ok(Self { inner, runtime, transactions: AnsiTransactionManager::default() })
+        Self::open(url).map_err(|error| ConnectionError::BadConnection(error.to_string()))
     }
 
     fn execute_returning_count<T>(&mut self, source: &T) -> QueryResult<usize>

@@ -9,7 +9,6 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use diesel::Connection as _;
 use diesel::connection::SimpleConnection as _;
 use diesel::result::Error as DieselError;
 use tokio::sync::watch;
@@ -37,9 +36,7 @@ pub(crate) fn connect(target: &Target, access: Access) -> Result<AnyConnection, 
     match target {
         Target::Memory => sqlite::open_in_memory().map(AnyConnection::Sqlite),
         Target::File(path) => sqlite::open(path, access).map(AnyConnection::Sqlite),
-        Target::Postgres(url) => {
-            PgConnection::establish(url).map_err(StoreError::Connect).map(AnyConnection::Postgres)
-        }
+        Target::Postgres(url) => PgConnection::open(url).map(AnyConnection::Postgres),
     }
 }
 

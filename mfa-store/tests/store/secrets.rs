@@ -6,7 +6,9 @@ use mfa_core::factor::totp::{TotpSecret, TotpStep};
 use mfa_store::{MasterKey, Store, StoreError};
 
 use crate::on_both;
-use crate::support::{BY, Fresh, device_of, fresh_bytes, read, session_of, world, write};
+use crate::support::{
+    BY, Fresh, device_of, fresh_bytes, key, person, postgres, read, session_of, world, write,
+};
 
 on_both! {
     async fn another_master_key_is_refused(fresh: Fresh) {
@@ -93,4 +95,24 @@ async fn no_secret_is_in_any_file_of_the_database_and_nobody_else_may_read_them(
     }
     // core.db, core.db-wal, core.db-shm
     assert_eq!(files, 3);
+}
+
+#[tokio::test]
+async fn over_a_network_the_server_must_prove_its_name() {
+    let (clear, tls) = postgres::fresh_database_with_tls().await;
+    let name = clear.rsplit_once('/').unwrap().1.trim_end_matches('?');
+    let url = |host: &str, roots: &str| {
+        format!("postgres://postgres@{host}/{name}?sslmode=require{roots}")
+    };
+    let root = format!("&sslrootcert={}", tls.root.display());
+    let store = Store::open(&url(&tls.host, &root), &key()).unwrap();
+    let id = write(&store, |tx| tx.add_user(BY, &person("alice"))).await;
+    assert!(read(&store, move |view| view.user(id)).await.is_some());
+
+    let other_name = tls.host.replace("localhost", "127.0.0.1");
+    for (host, roots) in [(&other_name, root.as_str()), (&tls.host, "")] {
+        let refused = Store::open(&url(host, roots), &key());
+        let Err(StoreError::Connect(cause)) = refused else { panic!("let in: {refused:?}") };
+        assert!(cause.to_string().contains("certificate"), "{cause}");
+    }
 }

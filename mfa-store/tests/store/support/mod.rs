@@ -1,6 +1,6 @@
 //! Databases for the tests: each test runs on SQLite and on PostgreSQL.
 
-mod postgres;
+pub(crate) mod postgres;
 
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
