@@ -228,6 +228,17 @@ impl core::error::Error for ApplyError {
     }
 }
 
+/// Why an interface does not have exactly the peers that it should.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SetPeersError {
+    /// What is there could not be read; nothing was changed.
+    #[error("the peers that there are could not be read")]
+    Read(#[from] Error),
+    /// Not all changes were made.
+    #[error("not all peers could be set")]
+    Apply(#[from] ApplyError),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,12 @@
 //! The one trait that every backend has.
 
 use core::fmt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use ipnet::IpNet;
-use wg_types::{Interface, InterfaceConfig, PeerStats, PeerUpdate, PublicKey};
+use wg_types::{Interface, InterfaceConfig, PeerConfig, PeerStats, PeerUpdate, PublicKey};
 
-use crate::{ApplyError, Error};
+use crate::{ApplyError, Error, SetPeersError};
 
 /// Where packets are encrypted.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -122,6 +122,35 @@ pub trait WireGuard: Send + Sync + fmt::Debug {
     ///
     /// [`Error::PermissionDenied`] and the system's other ones.
     fn remove(&self) -> Result<(), Error>;
+
+    /// Makes these the interface's peers, in the fewest updates: see [`diff`](crate::diff::diff).
+    /// Sessions of peers that stay go on.
+    ///
+    /// # Errors
+    ///
+    /// The dump's error, or [`ApplyError`] about the updates that were found necessary.
+    fn set_peers(&self, peers: &[PeerConfig]) -> Result<(), SetPeersError> {
+        let actual = self.interface()?.peers;
+        Ok(self.apply(&crate::diff::diff(&actual, peers))?)
+    }
+
+    /// Collects what [`stats`](Self::stats) shows, each peer once.
+    ///
+    /// # Errors
+    ///
+    /// As [`stats`](Self::stats).
+    fn all_stats(&self) -> Result<Vec<PeerStats>, Error> {
+        let mut all: Vec<PeerStats> = Vec::new();
+        let mut places: HashMap<PublicKey, usize> = HashMap::new();
+        self.stats(&mut |peer| {
+            let place = *places.entry(peer.public_key).or_insert(all.len());
+            match all.get_mut(place) {
+                Some(known) => *known = *peer,
+                None => all.push(*peer),
+            }
+        })?;
+        Ok(all)
+    }
 
     /// Tells which of these peers the interface does not have, in the order given.
     ///

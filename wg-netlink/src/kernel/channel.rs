@@ -426,9 +426,15 @@ impl From<DecodeError> for Fault {
 }
 
 impl Wiped {
+    /// Overwrites all of it. In pieces that fit registers: a `memset` of this size is microcode,
+    /// which starts slowly.
     fn wipe(&mut self) {
         self.0.clear();
-        self.0.spare_capacity_mut().zeroize();
+        let (pieces, rest) = self.0.spare_capacity_mut().as_chunks_mut::<64>();
+        for piece in pieces {
+            piece.as_mut_slice().zeroize();
+        }
+        rest.zeroize();
     }
 }
 

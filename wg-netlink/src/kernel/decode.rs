@@ -89,33 +89,30 @@ impl<'a> Messages<'a> {
 }
 
 /// Walks over attributes: each one's number without flags, and its value.
+///
+/// It ends also before bytes that are no attribute; [`finish`](Self::finish) tells that from the
+/// end. The two are apart because this is where a dump's time goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
-    type Item = Result<(u16, &'a [u8]), DecodeError>;
+    type Item = (u16, &'a [u8]);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let parsed = self.parse();
-        if parsed.is_none() {
-            self.0 = &[];
-        }
-        Some(parsed.ok_or(DecodeError::Length))
-    }
-}
-
-impl<'a> Attributes<'a> {
-    #[inline]
-    fn parse(&mut self) -> Option<(u16, &'a [u8])> {
         let (&[l0, l1, k0, k1], _) = self.0.split_first_chunk::<NLA_HEADER>()?;
         let len = usize::from(u16::from_ne_bytes([l0, l1]));
         let value = self.0.get(NLA_HEADER..len)?;
         self.0 = self.0.get(align(len)..).unwrap_or_default();
         Some((u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK, value))
+    }
+}
+
+impl Attributes<'_> {
+    /// That every byte was part of an attribute.
+    #[inline]
+    const fn finish(&self) -> Result<(), DecodeError> {
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Length) }
     }
 }
 
@@ -142,7 +139,6 @@ fn words(message: &Message<'_>, rest: &[u8]) -> Option<String> {
         NLMSG_HEADER
     };
     let text = Attributes(rest.get(skip..)?)
-        .filter_map(Result::ok)
         .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
         .map(|(_, value)| value)?;
     let text = text.split(|byte| *byte == 0).next()?;
@@ -151,12 +147,9 @@ fn words(message: &Message<'_>, rest: &[u8]) -> Option<String> {
 
 /// Reads the family id from the controller's answer.
 pub(crate) fn family(payload: &[u8]) -> Result<u16, DecodeError> {
-    for attribute in device_attributes(payload)? {
-        if let (CTRL_ATTR_FAMILY_ID, value) = attribute? {
-            return number(CTRL_ATTR_FAMILY_ID, value).map(u16::from_ne_bytes);
-        }
-    }
-    Err(DecodeError::Missing { kind: CTRL_ATTR_FAMILY_ID })
+    let id = device_attributes(payload)?.find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID);
+    let (kind, value) = id.ok_or(DecodeError::Missing { kind: CTRL_ATTR_FAMILY_ID })?;
+    number(kind, value).map(u16::from_ne_bytes)
 }
 
 /// Adds what one message of a dump tells to `interface`; the dump begins with an empty one.
@@ -165,13 +158,14 @@ pub(crate) fn family(payload: &[u8]) -> Result<u16, DecodeError> {
 ///
 /// [`DecodeError`]; `interface` then holds a part.
 pub fn device(payload: &[u8], interface: &mut Interface) -> Result<(), DecodeError> {
-    for attribute in device_attributes(payload)? {
-        match attribute? {
+    let mut attributes = device_attributes(payload)?;
+    for attribute in attributes.by_ref() {
+        match attribute {
             (WGDEVICE_A_PEERS, nest) => peers(nest, &mut interface.peers)?,
             (kind, value) => device_attribute(kind, value, interface)?,
         }
     }
-    Ok(())
+    attributes.finish()
 }
 
 /// Adds what one message of a dump tells of the interface itself, and leaves its peers out.
@@ -180,11 +174,11 @@ pub fn device(payload: &[u8], interface: &mut Interface) -> Result<(), DecodeErr
 ///
 /// [`DecodeError`]; `interface` then holds a part.
 pub fn device_alone(payload: &[u8], interface: &mut Interface) -> Result<(), DecodeError> {
-    for attribute in device_attributes(payload)? {
-        let (kind, value) = attribute?;
+    let mut attributes = device_attributes(payload)?;
+    for (kind, value) in attributes.by_ref() {
         device_attribute(kind, value, interface)?;
     }
-    Ok(())
+    attributes.finish()
 }
 
 fn device_attribute(kind: u16, value: &[u8], interface: &mut Interface) -> Result<(), DecodeError> {
@@ -204,8 +198,8 @@ fn device_attribute(kind: u16, value: &[u8], interface: &mut Interface) -> Resul
 }
 
 fn peers(nest: &[u8], peers: &mut Vec<Peer>) -> Result<(), DecodeError> {
-    for (place, attribute) in Attributes(nest).enumerate() {
-        let (_, value) = attribute?;
+    let mut attributes = Attributes(nest);
+    for (place, (_, value)) in attributes.by_ref().enumerate() {
         let peer = PeerRef::parse(value)?;
         match peers.last_mut() {
             // A peer whose allowed IPs do not fit is continued as the first of the next message.
@@ -215,7 +209,7 @@ fn peers(nest: &[u8], peers: &mut Vec<Peer>) -> Result<(), DecodeError> {
             _ => peers.push(peer.to_peer()?),
         }
     }
-    Ok(())
+    attributes.finish()
 }
 
 /// Shows each peer's statistics in one message of a dump. `last` is the key of the message's last
@@ -229,21 +223,31 @@ pub fn stats(
     last: &mut Option<PublicKey>,
     visit: &mut dyn FnMut(&PeerStats),
 ) -> Result<(), DecodeError> {
-    for attribute in device_attributes(payload)? {
-        if let (WGDEVICE_A_PEERS, nest) = attribute? {
-            for (place, attribute) in Attributes(nest).enumerate() {
-                let (_, value) = attribute?;
-                let peer = PeerRef::parse(value)?;
-                if place == 0 && last.is_some_and(|last| last.as_bytes() == peer.public_key) {
-                    continue;
-                }
-                let stats = peer.stats()?;
-                visit(&stats);
-                *last = Some(stats.public_key);
-            }
+    let mut attributes = device_attributes(payload)?;
+    for (kind, nest) in attributes.by_ref() {
+        if kind == WGDEVICE_A_PEERS {
+            stats_of_peers(nest, last, visit)?;
         }
     }
-    Ok(())
+    attributes.finish()
+}
+
+fn stats_of_peers(
+    nest: &[u8],
+    last: &mut Option<PublicKey>,
+    visit: &mut dyn FnMut(&PeerStats),
+) -> Result<(), DecodeError> {
+    let mut before = last.take();
+    let mut attributes = Attributes(nest);
+    for (_, value) in attributes.by_ref() {
+        let peer = PeerRef::parse(value)?;
+        *last = Some(PublicKey::from_bytes(*peer.public_key));
+        if before.take() == *last {
+            continue;
+        }
+        visit(&peer.stats()?);
+    }
+    attributes.finish()
 }
 
 fn device_attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
@@ -277,8 +281,8 @@ impl<'a> PeerRef<'a> {
             tx_bytes: &[],
             allowed_ips: &[],
         };
-        for attribute in Attributes(nest) {
-            let (kind, value) = attribute?;
+        let mut attributes = Attributes(nest);
+        for (kind, value) in attributes.by_ref() {
             match kind {
                 WGPEER_A_PUBLIC_KEY => public_key = Some(value),
                 WGPEER_A_PRESHARED_KEY => peer.psk = value,
@@ -291,6 +295,7 @@ impl<'a> PeerRef<'a> {
                 _ => {}
             }
         }
+        attributes.finish()?;
         let key = public_key.ok_or(DecodeError::Missing { kind: WGPEER_A_PUBLIC_KEY })?;
         peer.public_key =
             key.try_into().map_err(|_| DecodeError::Size { kind: WGPEER_A_PUBLIC_KEY })?;
@@ -325,18 +330,19 @@ impl<'a> PeerRef<'a> {
     }
 
     fn allowed_ips(&self, into: &mut Vec<IpNet>) -> Result<(), DecodeError> {
-        for attribute in Attributes(self.allowed_ips) {
-            let (_, value) = attribute?;
+        let mut attributes = Attributes(self.allowed_ips);
+        for (_, value) in attributes.by_ref() {
             into.push(allowed_ip(value)?);
         }
-        Ok(())
+        attributes.finish()
     }
 }
 
 fn allowed_ip(nest: &[u8]) -> Result<IpNet, DecodeError> {
     let (mut family, mut address, mut prefix): (u16, &[u8], _) = (0, &[], None);
-    for attribute in Attributes(nest) {
-        match attribute? {
+    let mut attributes = Attributes(nest);
+    for attribute in attributes.by_ref() {
+        match attribute {
             (WGALLOWEDIP_A_FAMILY, value) => {
                 family = u16::from_ne_bytes(number(WGALLOWEDIP_A_FAMILY, value)?);
             }
@@ -348,6 +354,7 @@ fn allowed_ip(nest: &[u8]) -> Result<IpNet, DecodeError> {
             _ => {}
         }
     }
+    attributes.finish()?;
     let address = match family {
         AF_INET => IpAddr::V4(Ipv4Addr::from(number::<4>(WGALLOWEDIP_A_IPADDR, address)?)),
         AF_INET6 => IpAddr::V6(Ipv6Addr::from(number::<16>(WGALLOWEDIP_A_IPADDR, address)?)),

@@ -21,17 +21,17 @@ use core::time::Duration;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use wg_types::{AllowedIpsChange, InterfaceConfig, PeerUpdate, PskChange};
+use wg_types::{AllowedIpsChange, InterfaceConfig, PeerUpdate, PskChange, PublicKey};
 
 use super::abi::{
     AF_INET, AF_INET6, CTRL_ATTR_FAMILY_NAME, CTRL_CMD_GETFAMILY, GENL_ID_CTRL, NLA_F_NESTED,
-    NLA_HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, WG_CMD_GET_DEVICE, WG_CMD_SET_DEVICE,
-    WG_GENL_NAME, WG_GENL_VERSION, WGALLOWEDIP_A_CIDR_MASK, WGALLOWEDIP_A_FAMILY,
-    WGALLOWEDIP_A_FLAGS, WGALLOWEDIP_A_IPADDR, WGALLOWEDIP_F_REMOVE_ME, WGDEVICE_A_FWMARK,
-    WGDEVICE_A_IFNAME, WGDEVICE_A_LISTEN_PORT, WGDEVICE_A_PRIVATE_KEY, WGPEER_A_ALLOWEDIPS,
-    WGPEER_A_ENDPOINT, WGPEER_A_FLAGS, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL,
-    WGPEER_A_PRESHARED_KEY, WGPEER_A_PUBLIC_KEY, WGPEER_F_REMOVE_ME, WGPEER_F_REPLACE_ALLOWEDIPS,
-    WGPEER_F_UPDATE_ONLY, align,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, WG_CMD_GET_DEVICE, WG_CMD_SET_DEVICE, WG_GENL_NAME,
+    WG_GENL_VERSION, WGALLOWEDIP_A_CIDR_MASK, WGALLOWEDIP_A_FAMILY, WGALLOWEDIP_A_FLAGS,
+    WGALLOWEDIP_A_IPADDR, WGALLOWEDIP_F_REMOVE_ME, WGDEVICE_A_FWMARK, WGDEVICE_A_IFNAME,
+    WGDEVICE_A_LISTEN_PORT, WGDEVICE_A_PRIVATE_KEY, WGPEER_A_ALLOWEDIPS, WGPEER_A_ENDPOINT,
+    WGPEER_A_FLAGS, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, WGPEER_A_PRESHARED_KEY,
+    WGPEER_A_PUBLIC_KEY, WGPEER_F_REMOVE_ME, WGPEER_F_REPLACE_ALLOWEDIPS, WGPEER_F_UPDATE_ONLY,
+    align,
 };
 
 /// To the kernel: no pre-shared key.
@@ -94,7 +94,8 @@ pub(crate) fn peer_len(update: &PeerUpdate) -> usize {
 }
 
 /// Writes one peer, with as many of its allowed IPs from number `from` on as fit before `out` is
-/// `limit` bytes long, but at least one. Returns the number of the first that did not fit, `None` if all did.
+/// `limit` bytes long, but at least one. Returns the number of the first that did not fit, `None`
+/// if all did.
 ///
 /// What is left goes into another message with `from` set so; it then adds and changes nothing
 /// else.
@@ -104,12 +105,11 @@ pub(crate) fn peer(
     from: usize,
     limit: usize,
 ) -> Option<usize> {
-    let nest = open(out, 0);
-    attribute(out, WGPEER_A_PUBLIC_KEY, update.public_key().as_bytes());
-    if from == 0 {
-        whole_peer(out, update);
+    let nest = out.len();
+    if from > 0 {
+        head(out, update.public_key(), WGPEER_F_UPDATE_ONLY);
     } else {
-        flags(out, WGPEER_F_UPDATE_ONLY);
+        whole_peer(out, update);
     }
     let left = some_allowed_ips(out, update, from, limit);
     close(out, nest);
@@ -119,45 +119,64 @@ pub(crate) fn peer(
 fn whole_peer(out: &mut Vec<u8>, update: &PeerUpdate) {
     match update {
         PeerUpdate::Put(config) => {
-            flags(out, WGPEER_F_REPLACE_ALLOWEDIPS);
+            head(out, &config.public_key, WGPEER_F_REPLACE_ALLOWEDIPS);
             let psk = config.preshared_key.as_ref().map_or(&NO_PSK, |psk| psk.expose_secret());
-            attribute(out, WGPEER_A_PRESHARED_KEY, psk);
+            key(out, WGPEER_A_PRESHARED_KEY, psk);
             endpoint(out, config.endpoint);
             let keepalive = config.persistent_keepalive.map_or(0, core::num::NonZeroU16::get);
-            attribute(out, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, &keepalive.to_ne_bytes());
+            keepalive_interval(out, keepalive);
         }
-        PeerUpdate::Update { psk, allowed_ips, endpoint: at, persistent_keepalive, .. } => {
-            match allowed_ips {
-                AllowedIpsChange::Replace(_) => {
-                    flags(out, WGPEER_F_UPDATE_ONLY | WGPEER_F_REPLACE_ALLOWEDIPS);
-                }
+        PeerUpdate::Update { public_key, psk, allowed_ips, endpoint: at, persistent_keepalive } => {
+            let flags = match allowed_ips {
+                AllowedIpsChange::Replace(_) => WGPEER_F_UPDATE_ONLY | WGPEER_F_REPLACE_ALLOWEDIPS,
                 AllowedIpsChange::Keep | AllowedIpsChange::Add(_) | AllowedIpsChange::Remove(_) => {
-                    flags(out, WGPEER_F_UPDATE_ONLY);
+                    WGPEER_F_UPDATE_ONLY
                 }
-            }
+            };
+            head(out, public_key, flags);
             match psk {
                 PskChange::Keep => {}
-                PskChange::Clear => attribute(out, WGPEER_A_PRESHARED_KEY, &NO_PSK),
-                PskChange::Set(psk) => attribute(out, WGPEER_A_PRESHARED_KEY, psk.expose_secret()),
+                PskChange::Clear => key(out, WGPEER_A_PRESHARED_KEY, &NO_PSK),
+                PskChange::Set(psk) => key(out, WGPEER_A_PRESHARED_KEY, psk.expose_secret()),
             }
             endpoint(out, *at);
             if let Some(every) = persistent_keepalive {
-                let seconds = keepalive_seconds(*every).to_ne_bytes();
-                attribute(out, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, &seconds);
+                keepalive_interval(out, keepalive_seconds(*every));
             }
         }
-        PeerUpdate::Remove(_) => flags(out, WGPEER_F_REMOVE_ME),
+        PeerUpdate::Remove(public_key) => head(out, public_key, WGPEER_F_REMOVE_ME),
     }
+}
+
+/// What every peer begins with: its nest, whose length is not known yet, its key and its flags. In
+/// one piece, for this is where the time goes.
+fn head(out: &mut Vec<u8>, public_key: &PublicKey, flags: u32) {
+    let &[k0, k1, k2, k3, k4, k5, k6, k7] = words(public_key.as_bytes());
+    let nest = attribute_header(NLA_F_NESTED, 0);
+    let key = attribute_header(WGPEER_A_PUBLIC_KEY, 32);
+    let flag = attribute_header(WGPEER_A_FLAGS, 4);
+    let head = [nest, key, k0, k1, k2, k3, k4, k5, k6, k7, flag, flags.to_ne_bytes()];
+    out.extend_from_slice(head.as_flattened());
+}
+
+fn key(out: &mut Vec<u8>, kind: u16, key: &[u8; 32]) {
+    let &[k0, k1, k2, k3, k4, k5, k6, k7] = words(key);
+    let header = attribute_header(kind, 32);
+    // On the stack for an instant, in registers mostly: not worth a wipe, which would cost more
+    // than all the rest.
+    out.extend_from_slice([header, k0, k1, k2, k3, k4, k5, k6, k7].as_flattened());
+}
+
+fn keepalive_interval(out: &mut Vec<u8>, seconds: u16) {
+    let [low, high] = seconds.to_ne_bytes();
+    let header = attribute_header(WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, 2);
+    out.extend_from_slice([header, [low, high, 0, 0]].as_flattened());
 }
 
 /// Whole seconds, rounded up, so that only zero is zero.
 pub(crate) fn keepalive_seconds(every: Duration) -> u16 {
     let seconds = every.as_secs().saturating_add(u64::from(every.subsec_nanos() > 0));
     u16::try_from(seconds).unwrap_or(u16::MAX)
-}
-
-fn flags(out: &mut Vec<u8>, flags: u32) {
-    attribute(out, WGPEER_A_FLAGS, &flags.to_ne_bytes());
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`: family, port and address in network order.
@@ -221,22 +240,36 @@ fn some_allowed_ips(
 }
 
 fn allowed_ip(out: &mut Vec<u8>, net: &IpNet, is_removal: bool) {
-    let at = open(out, 0);
+    let at = out.len();
+    let begin = attribute_header(NLA_F_NESTED, 24);
+    let [f0, f1] = match net {
+        IpNet::V4(_) => AF_INET.to_ne_bytes(),
+        IpNet::V6(_) => AF_INET6.to_ne_bytes(),
+    };
+    let family = [attribute_header(WGALLOWEDIP_A_FAMILY, 2), [f0, f1, 0, 0]];
+    let [family_header, family] = family;
+    let mask = attribute_header(WGALLOWEDIP_A_CIDR_MASK, 1);
+    let prefix = [net.prefix_len(), 0, 0, 0];
     match net {
         IpNet::V4(net) => {
-            attribute(out, WGALLOWEDIP_A_FAMILY, &AF_INET.to_ne_bytes());
-            attribute(out, WGALLOWEDIP_A_IPADDR, &net.addr().octets());
+            let header = attribute_header(WGALLOWEDIP_A_IPADDR, 4);
+            let address = net.addr().octets();
+            let all = [begin, family_header, family, header, address, mask, prefix];
+            out.extend_from_slice(all.as_flattened());
         }
         IpNet::V6(net) => {
-            attribute(out, WGALLOWEDIP_A_FAMILY, &AF_INET6.to_ne_bytes());
-            attribute(out, WGALLOWEDIP_A_IPADDR, &net.addr().octets());
+            let header = attribute_header(WGALLOWEDIP_A_IPADDR, 16);
+            out.extend_from_slice([begin, family_header, family, header].as_flattened());
+            out.extend_from_slice(&net.addr().octets());
+            out.extend_from_slice([mask, prefix].as_flattened());
         }
     }
-    attribute(out, WGALLOWEDIP_A_CIDR_MASK, &[net.prefix_len()]);
     if is_removal {
         attribute(out, WGALLOWEDIP_A_FLAGS, &WGALLOWEDIP_F_REMOVE_ME.to_ne_bytes());
     }
-    close(out, at);
+    if is_removal || matches!(net, IpNet::V6(_)) {
+        close(out, at);
+    }
 }
 
 fn begin(out: &mut Vec<u8>, family: u16, flags: u16, sequence: u32, command: u8) {
@@ -284,9 +317,21 @@ fn attribute_text(out: &mut Vec<u8>, kind: u16, text: &str) {
 }
 
 fn header(out: &mut Vec<u8>, kind: u16, len: usize) {
-    let len = u16::try_from(NLA_HEADER + len).unwrap_or(u16::MAX);
-    out.extend_from_slice(&len.to_ne_bytes());
-    out.extend_from_slice(&kind.to_ne_bytes());
+    out.extend_from_slice(&attribute_header(kind, u16::try_from(len).unwrap_or(u16::MAX)));
+}
+
+/// `struct nlattr` of a value of `len` bytes.
+const fn attribute_header(kind: u16, len: u16) -> [u8; 4] {
+    let [l0, l1] = len.saturating_add(4).to_ne_bytes();
+    let [k0, k1] = kind.to_ne_bytes();
+    [l0, l1, k0, k1]
+}
+
+/// A key as words of four bytes.
+fn words(key: &[u8; 32]) -> &[[u8; 4]; 8] {
+    const NONE: [[u8; 4]; 8] = [[0; 4]; 8];
+    // 32 bytes are eight words: the other branch does not exist in the program.
+    key.as_chunks::<4>().0.first_chunk::<8>().unwrap_or(&NONE)
 }
 
 fn pad(out: &mut Vec<u8>, len: usize) {

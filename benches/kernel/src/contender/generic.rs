@@ -1,0 +1,149 @@
+//! genetlink with netlink-packet-wireguard, one peer a message and 512: with some more of the larger ones it panics.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+
+use anyhow::{Result, bail};
+use futures_util::StreamExt as _;
+use genetlink::GenetlinkHandle;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_generic::GenlMessage;
+use netlink_packet_wireguard::{
+    WireguardAddressFamily, WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAttribute,
+    WireguardCmd, WireguardMessage, WireguardPeer, WireguardPeerAttribute, WireguardPeerFlags,
+};
+use tokio::runtime::Runtime;
+
+use super::{Contender, Job};
+use crate::NAME;
+use crate::workload::{Operation, Subject, Workload};
+
+pub(crate) struct Generic {
+    name: &'static str,
+    batch: usize,
+    runtime: Runtime,
+    handle: GenetlinkHandle,
+}
+
+impl Generic {
+    pub(crate) fn batched() -> Result<Self> {
+        Self::open("genetlink, 512 a message", 512)
+    }
+
+    pub(crate) fn singly() -> Result<Self> {
+        Self::open("genetlink, 1 a message", 1)
+    }
+
+    fn open(name: &'static str, batch: usize) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let context = runtime.enter();
+        let (connection, handle, _) = genetlink::new_connection()?;
+        drop(context);
+        runtime.spawn(connection);
+        Ok(Self { name, batch, runtime, handle })
+    }
+}
+
+impl Contender for Generic {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn prepare<'a>(
+        &'a mut self,
+        operation: Operation,
+        workload: &'a Workload,
+    ) -> Result<Option<Job<'a>>> {
+        let peer: fn(&Subject) -> WireguardPeer = match operation {
+            Operation::Add => |subject| {
+                WireguardPeer(vec![
+                    key(subject),
+                    flags(WireguardPeerFlags::ReplaceAllowedIps),
+                    psk(subject),
+                    ip(subject),
+                ])
+            },
+            Operation::Psk => |subject| {
+                WireguardPeer(vec![
+                    key(subject),
+                    flags(WireguardPeerFlags::UpdateOnly),
+                    psk(subject),
+                ])
+            },
+            Operation::Lock => |subject| {
+                let both = WireguardPeerFlags::UpdateOnly | WireguardPeerFlags::ReplaceAllowedIps;
+                WireguardPeer(vec![key(subject), flags(both)])
+            },
+            Operation::Unlock => |subject| {
+                let both = WireguardPeerFlags::UpdateOnly | WireguardPeerFlags::ReplaceAllowedIps;
+                WireguardPeer(vec![key(subject), flags(both), ip(subject)])
+            },
+            Operation::Remove => {
+                |subject| WireguardPeer(vec![key(subject), flags(WireguardPeerFlags::RemoveMe)])
+            }
+            Operation::Dump | Operation::Statistics if self.batch == 1 => return Ok(None),
+            Operation::Dump | Operation::Statistics => {
+                return Ok(Job::all(workload, || self.runtime.block_on(dump(self.handle.clone()))));
+            }
+        };
+        let (runtime, handle, batch) = (&self.runtime, &self.handle, self.batch);
+        Ok(Job::all(workload, move || {
+            runtime.block_on(async {
+                for chunk in workload.peers.chunks(batch) {
+                    let peers = chunk.iter().map(peer).collect();
+                    set(handle.clone(), peers).await?;
+                }
+                Ok(())
+            })
+        }))
+    }
+}
+
+async fn set(mut handle: GenetlinkHandle, peers: Vec<WireguardPeer>) -> Result<()> {
+    let attributes =
+        vec![WireguardAttribute::IfName(NAME.to_owned()), WireguardAttribute::Peers(peers)];
+    let message = WireguardMessage { cmd: WireguardCmd::SetDevice, attributes };
+    let mut request = NetlinkMessage::from(GenlMessage::from_payload(message));
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    let mut answers = handle.request(request).await?;
+    while let Some(answer) = answers.next().await {
+        if let NetlinkPayload::Error(error) = answer?.payload
+            && error.code.is_some()
+        {
+            bail!("{error}");
+        }
+    }
+    Ok(())
+}
+
+async fn dump(mut handle: GenetlinkHandle) -> Result<()> {
+    let attributes = vec![WireguardAttribute::IfName(NAME.to_owned())];
+    let message = WireguardMessage { cmd: WireguardCmd::GetDevice, attributes };
+    let mut request = NetlinkMessage::from(GenlMessage::from_payload(message));
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut answers = handle.request(request).await?;
+    while let Some(answer) = answers.next().await {
+        black_box(answer?);
+    }
+    Ok(())
+}
+
+fn key(subject: &Subject) -> WireguardPeerAttribute {
+    WireguardPeerAttribute::PublicKey(subject.key)
+}
+
+fn psk(subject: &Subject) -> WireguardPeerAttribute {
+    WireguardPeerAttribute::PresharedKey(subject.psk)
+}
+
+fn flags(flags: WireguardPeerFlags) -> WireguardPeerAttribute {
+    WireguardPeerAttribute::Flags(flags)
+}
+
+fn ip(subject: &Subject) -> WireguardPeerAttribute {
+    WireguardPeerAttribute::AllowedIps(vec![WireguardAllowedIp(vec![
+        WireguardAllowedIpAttr::Family(WireguardAddressFamily::Ipv4),
+        WireguardAllowedIpAttr::IpAddr(IpAddr::V4(subject.ip)),
+        WireguardAllowedIpAttr::Cidr(32),
+    ])])
+}
