@@ -253,7 +253,6 @@ async fn run(dir: &Path, args: RunArgs) -> anyhow::Result<()> {
     let wireguard = open(&config)?;
     let (interface, backend) = (config.interface.clone(), config.backend);
     let reopen = move || wg_netlink::open(&interface, backend.into());
-    warn_unless_forwarding();
     let stop = stop()?;
     let gate = Gate::new(&config.interface);
     let mut gateway = Gateway::new(config, wireguard).reopen_with(reopen);
@@ -288,21 +287,6 @@ fn open(config: &Config) -> anyhow::Result<Box<dyn WireGuard>> {
         );
     }
     Ok(wireguard)
-}
-
-/// A gateway that forwards nothing is a mistake that is hard to find from the other end.
-fn warn_unless_forwarding() {
-    for (path, key) in [
-        ("/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"),
-        ("/proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"),
-    ] {
-        if std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0") {
-            tracing::warn!(
-                "this host does not forward packets ({key} is 0), so clients reach nothing behind \
-                 it; `sysctl -w {key}=1` changes that until the next boot"
-            );
-        }
-    }
 }
 
 /// Waits for a signal to stop.

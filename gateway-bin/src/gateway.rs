@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use wg_netlink::{Error, WireGuard};
+use wg_netlink::{Backend, Error, WireGuard};
 
 use crate::config::Config;
 use crate::control::{Link, LinkState, LinkStatus};
@@ -154,7 +154,11 @@ impl Gateway {
         tokio::select! {
             () = shutdown => {
                 systemd::stopping();
-                tracing::info!("the gateway stops; the interface keeps its peers");
+                let left = match backend {
+                    Backend::Userspace => "its tunnels end with it",
+                    Backend::Kernel | Backend::Fake => "the interface keeps its peers",
+                };
+                tracing::info!("the gateway stops; {left}");
                 Ok(())
             }
             ended = tasks.join_next() => {

@@ -17,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::desired::{Desired, DesiredError};
 use crate::lease::Standing;
 use crate::program::{Check, Drift, Program, SyncError, Update};
-use crate::{clock, rng, systemd};
+use crate::{clock, host, rng, systemd};
 
 /// Core may be this many messages ahead of the kernel; then it has to wait. All that have come are
 /// taken together, so a long queue is no long wait.
@@ -165,6 +165,12 @@ impl Kernel {
             .await?;
             hands = returned;
 
+            if before.is_none()
+                && hands.program.verified().is_some()
+                && let Some(desired) = hands.program.desired()
+            {
+                host::warn_unless_forwarding(&desired.interface().addresses);
+            }
             let mut told = outcome.reports;
             if outcome.asked || failing || hands.program.verified() != before {
                 told.extend(hands.ack(outcome.error.clone()));

@@ -19,6 +19,7 @@ pub mod desired;
 pub mod enroll;
 pub mod files;
 pub mod gateway;
+pub(crate) mod host;
 pub mod identity;
 #[cfg(test)]
 mod journeys;

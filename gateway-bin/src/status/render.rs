@@ -101,8 +101,7 @@ fn core_line(text: &mut String, status: &Status, colour: Colour) -> fmt::Result 
     match (status.wanted_revision, status.applied_revision) {
         (0, _) => line(text, colour, "revision", format_args!("(core has not said one yet)"))?,
         (wanted, applied) if wanted == applied => {
-            let backend = &status.interface.backend;
-            line(text, colour, "revision", format_args!("{wanted}, verified in the {backend}"))?;
+            line(text, colour, "revision", format_args!("{wanted}, verified"))?;
         }
         (wanted, applied) => {
             let both = format_args!("{wanted} is wanted, {applied} is verified");
@@ -139,7 +138,7 @@ fn core_line(text: &mut String, status: &Status, colour: Colour) -> fmt::Result 
     if let Some(ends) = core.certificate_ends_ms {
         let left = match ends.saturating_sub(status.at_ms) / 1000 {
             0 => "has ended".to_owned(),
-            left => format!("ends in {}", span(left)),
+            left => format!("ends in {}", about(left)),
         };
         line(text, colour, "certificate", format_args!("{left}"))?;
     }
@@ -218,6 +217,12 @@ fn span(seconds: u64) -> String {
         }
     }
     if parts.is_empty() { "0 seconds".to_owned() } else { parts.join(", ") }
+}
+
+/// The span's largest unit alone.
+fn about(seconds: u64) -> String {
+    let exact = span(seconds);
+    exact.split(',').next().unwrap_or(&exact).to_owned()
 }
 
 /// "1.21 MiB", as `wg` says it.
@@ -301,7 +306,7 @@ interface: wg0
 
 core: https://core.example.com:8444
   link: connected for 1 hour, 2 minutes, 3 seconds, core was heard 4 seconds ago
-  revision: 7, verified in the kernel
+  revision: 7, verified
   lease: without core, traffic passes for 1 minute, 26 seconds
   statistics: every 30 seconds
   certificate: ends in 1 day
