@@ -27,10 +27,10 @@ const SHOWN: usize = 60;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Run only these stages.
-    #[arg(long, value_name = "STAGE", conflicts_with = "skip")]
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "skip")]
     only: Vec<String>,
     /// Run all but these stages.
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     skip: Vec<String>,
     /// List the stages.
     #[arg(long)]

@@ -1,15 +1,18 @@
 //! Groups of test programs, and where each runs: here, or on one of the machines of `vm`.
 //!
 //! A test program belongs to the group that its file's name begins with: `tests/kernel*.rs`,
-//! `tests/time_travel*.rs`, `tests/userspace*.rs`. Tests that cannot run everywhere are `#[ignore]`d
+//! `tests/time_travel*.rs`, `tests/userspace*.rs` and `tests/netns*.rs`. Tests that cannot run everywhere are `#[ignore]`d
 //! there, so that plain `cargo test` passes on any machine; their group runs them. They find the
 //! programs of the product in `$WGMFA_BIN_DIR`.
 
+use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use super::stage::BUILD;
+use super::tally::Tally;
 use crate::built::{Built, Program};
 use crate::process;
 
@@ -40,33 +43,56 @@ enum Group {
 /// When the build fails or a test program cannot be started.
 pub(crate) fn run(args: &GroupArgs) -> Result<ExitCode> {
     let built = Built::make(&BUILD)?;
+    let logs = Path::new("target/xtask/tests");
+    fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    let mut total = Tally::default();
     let mut failed = Vec::new();
     for test in built.tests.iter().filter(|test| group_of(test) == args.group) {
         eprintln!("\n     Running {} of {} ({})", test.name, test.package, test.path.display());
-        let mut command = match args.group {
-            Group::Kernel => in_machine(&built, test, &[]),
-            Group::TimeTravel => in_machine(&built, test, &["--time-travel"]),
-            Group::Unit | Group::Databases | Group::Userspace => here(&built, test),
-        };
-        if args.group != Group::Unit {
-            command.arg("--include-ignored");
-        }
-        if matches!(args.group, Group::Userspace | Group::Kernel | Group::TimeTravel) {
-            command.arg("--test-threads=1");
-        }
-        let status = command
-            .args(&args.arguments)
+        let log = logs.join(format!("{}-{}.log", test.package, test.name));
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let status = command(args, &built, test)
+            .stdout(file.try_clone()?)
+            .stderr(file)
             .status()
             .with_context(|| format!("cannot start {}", test.path.display()))?;
+        let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        eprint!("{said}");
+        total.add(&Tally::last(&said));
         if !status.success() {
-            failed.push(format!("{} of {} ({status})", test.name, test.package));
+            failed.push((test, status, said));
         }
     }
+    eprintln!("\n{}", total.total());
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("\nfailed:\n  {}", failed.join("\n  "));
+    for (test, status, said) in failed {
+        eprintln!("\n{} of {} failed ({status}):", test.name, test.package);
+        eprintln!("{}", failures(&said));
+    }
     Ok(ExitCode::FAILURE)
+}
+
+/// What a test program said about its failures; all that it said if it did not come that far.
+fn failures(said: &str) -> &str {
+    said.rfind("\nfailures:\n\n---- ").and_then(|at| said.get(at..)).unwrap_or(said).trim()
+}
+
+fn command(args: &GroupArgs, built: &Built, test: &Program) -> Command {
+    let mut command = match args.group {
+        Group::Kernel => in_machine(built, test, &[]),
+        Group::TimeTravel => in_machine(built, test, &["--time-travel"]),
+        Group::Unit | Group::Databases | Group::Userspace => here(built, test),
+    };
+    if args.group != Group::Unit {
+        command.arg("--include-ignored");
+    }
+    if matches!(args.group, Group::Userspace | Group::Kernel | Group::TimeTravel) {
+        command.arg("--test-threads=1");
+    }
+    command.args(&args.arguments);
+    command
 }
 
 fn group_of(test: &Program) -> Group {
@@ -75,7 +101,7 @@ fn group_of(test: &Program) -> Group {
         Group::Kernel
     } else if starts("time_travel") {
         Group::TimeTravel
-    } else if starts("userspace") {
+    } else if starts("userspace") || starts("netns") {
         Group::Userspace
     } else if test.package == "mfa-store" {
         Group::Databases
@@ -104,7 +130,7 @@ fn in_machine(built: &Built, test: &Program, options: &[&str]) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::{Group, group_of, in_machine};
+    use super::{Group, failures, group_of, in_machine};
     use crate::built::{Built, Program};
 
     fn program(package: &str, name: &str) -> Program {
@@ -122,13 +148,22 @@ mod tests {
             ("wg-mfa", "kernel_idle", Group::Kernel),
             ("wg-netlink", "kernel", Group::Kernel),
             ("wg-mfa", "time_travel_idle", Group::TimeTravel),
-            ("wg-mfa", "userspace_connect", Group::Userspace),
+            ("wg-netlink", "userspace", Group::Userspace),
+            ("wg-mfa", "netns", Group::Userspace),
             ("mfa-store", "mfa_store", Group::Databases),
             ("mfa-core", "mfa_core", Group::Unit),
         ];
         for (package, name, expected) in cases {
             assert_eq!(group_of(&program(package, name)), expected, "{package} {name}");
         }
+    }
+
+    #[test]
+    fn of_a_failed_program_only_the_failures_are_repeated() {
+        let said = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nno\n";
+
+        assert_eq!(failures(said), "failures:\n\n---- b stdout ----\nno");
+        assert_eq!(failures("core dumped\n"), "core dumped");
     }
 
     #[test]

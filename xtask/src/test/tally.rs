@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+const RESULT: &str = "test result: ";
+const TOTAL: &str = "tests of the group: ";
+
 /// How many tests passed, failed, and were left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
@@ -11,11 +14,30 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Sums lines such as `test result: ok. 9 passed; 0 failed; 1 ignored; …`.
+    /// Sums the lines `test result: ok. 9 passed; 0 failed; 1 ignored; …` of several programs one
+    /// after the other; or, where a group of programs has written its [`total`](Self::total), only
+    /// that, because a test may start others of its program.
     pub(super) fn read(output: &str) -> Self {
+        let total = Self::sum(output, TOTAL);
+        if total == Self::default() { Self::sum(output, RESULT) } else { total }
+    }
+
+    /// The result that one program wrote last: its own, after those of programs that it started.
+    pub(super) fn last(output: &str) -> Self {
+        let last = output.lines().rfind(|line| line.contains(RESULT));
+        Self::sum(last.unwrap_or_default(), RESULT)
+    }
+
+    /// The line that [`read`](Self::read) finds again.
+    pub(super) fn total(&self) -> String {
+        let Self { passed, failed, ignored } = self;
+        format!("{TOTAL}{passed} passed; {failed} failed; {ignored} ignored")
+    }
+
+    fn sum(output: &str, title: &str) -> Self {
         let mut sum = Self::default();
         for line in output.lines() {
-            if let Some((_, counts)) = line.split_once("test result: ") {
+            if let Some((_, counts)) = line.split_once(title) {
                 sum.add(&Self {
                     passed: count(counts, " passed"),
                     failed: count(counts, " failed"),
@@ -64,6 +86,17 @@ mod tests {
             test result: FAILED. 10 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out\n";
 
         assert_eq!(Tally::read(output), Tally { passed: 12, failed: 3, ignored: 1 });
+    }
+
+    #[test]
+    fn tests_that_a_test_starts_are_not_counted_again() {
+        let program = "running 1 test\ntest result: ok. 1 passed; 0 failed; 0 ignored\n\
+            running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored\n";
+
+        let last = Tally::last(program);
+
+        assert_eq!(last, Tally { passed: 2, failed: 0, ignored: 0 });
+        assert_eq!(Tally::read(&format!("{program}{}\n", last.total())), last);
     }
 
     #[test]
