@@ -127,7 +127,7 @@ pub(super) fn closed(why: Closing) -> Status {
             "this certificate is no longer the gateway's; enroll it again with a new token",
         ),
         Closing::Superseded => superseded(),
-        Closing::Redialled => Status::aborted("this gateway has dialled again"),
+        Closing::Redialled => Status::unavailable("this gateway has dialled again"),
     }
 }
 
@@ -149,6 +149,8 @@ struct Session<'a> {
     known: BTreeSet<PublicKey>,
     parts: Option<Parts>,
     heartbeats: std::collections::VecDeque<u64>,
+    /// What the gateway said it had applied before; zero once that was looked at.
+    said_applied: u64,
     /// Since when the transport takes nothing.
     blocked_since: Option<Duration>,
 }
@@ -189,6 +191,7 @@ impl<'a> Session<'a> {
             known: BTreeSet::new(),
             parts: None,
             heartbeats: std::collections::VecDeque::new(),
+            said_applied: hello.applied_revision,
             blocked_since: None,
         })
     }
@@ -317,12 +320,25 @@ impl<'a> Session<'a> {
         location: LocationId,
     ) -> Result<Option<ToGateway>, mfa_store::StoreError> {
         let all = desired::all(&self.link.store, location).await?;
+        self.compare_with_hello(all.revision);
         self.known = all.keys;
         self.feed.sent_snapshot(all.revision);
         let mut parts = Parts::new(unsigned(all.revision), all.interface, all.peers);
         let first = parts.next();
         self.parts = Some(parts);
         Ok(first)
+    }
+
+    /// A gateway cannot be ahead of the store, unless the store was put back.
+    fn compare_with_hello(&mut self, revision: i64) {
+        let said = core::mem::take(&mut self.said_applied);
+        if said > unsigned(revision) {
+            tracing::warn!(
+                gateway = %self.owner.gateway, said, revision,
+                "the gateway has applied a later revision than the database has; if the database \
+                 was restored from a backup, look whether sessions and devices are as they should be"
+            );
+        }
     }
 
     async fn make_change(

@@ -39,7 +39,7 @@ async fn a_process_that_dials_again_goes_on_at_once() {
     let mut second = rig.try_link(&papers, 1).await.unwrap();
     let snapshot = second.snapshot().await;
     second.ack(snapshot.revision).await;
-    assert_eq!(first.end().await, Err(Code::Aborted));
+    assert_eq!(first.end().await, Err(Code::Unavailable));
     rig.device(1).await;
     rig.registry.wake(paris);
     assert_eq!(second.change().await.peers.len(), 1);
