@@ -74,13 +74,17 @@ impl Snapshot {
     ///
     /// What the database reports.
     pub fn may_use(&mut self, user: UserId, location: LocationId) -> Result<bool, StoreError> {
-        let Some(allowed) = self.limited_to(location)? else { return Ok(true) };
-        let shared: i64 = user_group_member::table
-            .filter(user_group_member::user_id.eq(user.get()))
-            .filter(user_group_member::group_id.eq_any(allowed))
-            .count()
-            .get_result(&mut self.conn)?;
-        Ok(shared > 0)
+        // One row for each group that may, with its membership of the user or none.
+        let same_group = location_group::group_id.eq(user_group_member::group_id);
+        let members: Vec<Option<i64>> = location_group::table
+            .left_join(
+                user_group_member::table
+                    .on(same_group.and(user_group_member::user_id.eq(user.get()))),
+            )
+            .filter(location_group::location_id.eq(location.get()))
+            .select(user_group_member::user_id.nullable())
+            .load(&mut self.conn)?;
+        Ok(members.is_empty() || members.iter().any(Option::is_some))
     }
 
     /// Returns the groups that alone may use a location; `None`: everyone may.

@@ -187,20 +187,22 @@ impl Writer {
 
 /// Runs each job in a savepoint, so that an error undoes that job alone. An error of this function
 /// is one of the connection, and everything must be rolled back.
+///
+/// The savepoint is called `job`, whatever job it is for: one word to the server ends the last and
+/// begins the next, and the commit ends the last one of all.
 fn run_batch(tx: &mut Tx, batch: &mut [Box<dyn WriteJob>]) -> Result<(), StoreError> {
     begin(&mut tx.conn)?;
     tx.chain.forget();
+    let mut next = "SAVEPOINT job";
     for job in batch {
-        tx.conn.batch_execute("SAVEPOINT job")?;
+        tx.conn.batch_execute(next)?;
         tx.touched.clear();
         let mark = tx.chain.mark();
-        match job.run(tx) {
-            Verdict::Keep => tx.conn.batch_execute("RELEASE SAVEPOINT job")?,
-            Verdict::Undo => {
-                tx.conn.batch_execute("ROLLBACK TO SAVEPOINT job; RELEASE SAVEPOINT job")?;
-                tx.chain.reset(mark);
-            }
+        if job.run(tx) == Verdict::Undo {
+            tx.conn.batch_execute("ROLLBACK TO SAVEPOINT job")?;
+            tx.chain.reset(mark);
         }
+        next = "RELEASE SAVEPOINT job; SAVEPOINT job";
     }
     tx.save_chain()
 }

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Poll;
 
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 use mfa_core::id::UserId;
 use mfa_store::{AuditVerdict, MasterKey, Snapshot, Store, StoreError, Tx};
 use tokio::sync::oneshot;
@@ -22,13 +24,13 @@ async fn hold(store: &Store) -> (Sender<()>, JoinHandle<Result<(), StoreError>>)
     let store = store.clone();
     let held = tokio::spawn(async move {
         store
-            .write(move |_| {
+            .write(move |tx| {
                 if let Some(busy) = busy.take() {
                     busy.send(()).expect("the test waits");
                 }
                 // The test lets go by dropping its end.
                 assert!(wait.lock().expect("nobody panicked").recv().is_err());
-                Ok(())
+                tx.set_meta("held", b"")
             })
             .await
     });
@@ -189,4 +191,18 @@ async fn a_store_in_memory_reads_what_it_wrote() {
     let store = Store::open("sqlite::memory:", &key()).unwrap();
     write(&store, |tx| tx.add_user(BY, &person("alice"))).await;
     assert_eq!(read(&store, Snapshot::users).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_keeps_locked_is_unwritable_until_it_lets_go() {
+    let fresh = Fresh::sqlite();
+    let store = fresh.open();
+    let mut other = SqliteConnection::establish(fresh.file().unwrap().to_str().unwrap()).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    // Waits for SQLite's own patience.
+    let refused = store.write(|tx| tx.add_user(BY, &person("alice"))).await;
+    assert!(matches!(refused, Err(StoreError::Unwritable { .. })), "{refused:?}");
+    assert!(read(&store, Snapshot::users).await.is_empty());
+    other.batch_execute("COMMIT").unwrap();
+    write(&store, |tx| tx.add_user(BY, &person("alice"))).await;
 }
