@@ -69,7 +69,7 @@ impl Company {
             mailbox,
             _mail: runtime,
         };
-        company.admin(&["init", "--public-url", PUBLIC_URL])?;
+        company.admin(&["init", "--url", PUBLIC_URL])?;
         company.start()?;
         Ok(company)
     }
@@ -83,7 +83,7 @@ impl Company {
         let mut command = self.core_bin()?;
         command
             .arg("serve")
-            .env("WGMFA_SMTP__URL", "smtp://127.0.0.1:2525?tls=none")
+            .env("WGMFA_SMTP__URL", "smtp://127.0.0.1:2525")
             .env("WGMFA_SMTP__FROM", "wg-mfa <vpn@example.org>")
             .env("WGMFA_SESSIONS__CHECK_PERIOD", "1s");
         let mut core = self.host.spawn("core", &mut command)?;
@@ -113,7 +113,7 @@ impl Company {
     pub fn admin(&self, arguments: &[&str]) -> Result<Value> {
         let output = self
             .core_bin()?
-            .env("WGMFA_SMTP__URL", "smtp://127.0.0.1:2525?tls=none")
+            .env("WGMFA_SMTP__URL", "smtp://127.0.0.1:2525")
             .env("WGMFA_SMTP__FROM", "wg-mfa <vpn@example.org>")
             .arg("--json")
             .args(arguments)
@@ -403,7 +403,7 @@ impl Laptop {
     pub fn set_up_email(&self, company: &Company) -> Result<()> {
         let seen = company.mailbox().len();
         self.client(&["mfa", "setup", "email", "--begin"])?;
-        let code = mail::code(&company.mailbox().wait(seen)?, 8)?;
+        let (_, code) = company.mailbox().wait_for_code(seen, 8)?;
         self.client(&["mfa", "setup", "email", "--code", &code]).map(drop)
     }
 

@@ -79,7 +79,7 @@ pub fn within(test: &str, body: impl FnOnce(&mut Lab) -> Result<()>) -> Result<(
         let directory = tempfile::tempdir()?;
         return Lab::new(directory.path())
             .and_then(|mut lab| body(&mut lab))
-            .map_err(|error| anyhow!("{error:?}\n{}", logs(directory.path())));
+            .map_err(|error| anyhow!("{error:#}\n{}", logs(directory.path())));
     }
     let mut command = unshare()?;
     command.arg(env::current_exe()?);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,22 +24,25 @@ impl Mailbox {
         self.len() == 0
     }
 
-    /// Waits until more than `seen` messages have come and returns the newest.
+    /// Waits for a mail with a code of `digits` digits among those after the first `seen`.
+    /// Returns the mail and the code.
     ///
     /// # Errors
     ///
     /// If none comes within ten seconds.
-    pub fn wait(&self, seen: usize) -> Result<String> {
+    pub fn wait_for_code(&self, seen: usize, digits: usize) -> Result<(String, String)> {
+        let found = |mails: &[String]| {
+            let newer = mails.get(seen..).unwrap_or_default();
+            newer.iter().find_map(|mail| Some((mail.clone(), code(mail, digits)?)))
+        };
         let guard = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = Duration::from_secs(10);
         let (guard, _) = self
             .0
             .1
-            .wait_timeout_while(guard, Duration::from_secs(10), |mails| mails.len() <= seen)
+            .wait_timeout_while(guard, patience, |mails| found(mails).is_none())
             .unwrap_or_else(PoisonError::into_inner);
-        match guard.last() {
-            Some(mail) if guard.len() > seen => Ok(mail.clone()),
-            _ => bail!("no mail came within ten seconds"),
-        }
+        found(&guard).context("no mail with a code came within ten seconds")
     }
 
     fn push(&self, mail: String) {
@@ -48,17 +51,12 @@ impl Mailbox {
     }
 }
 
-/// Finds the code of `digits` digits that stands alone in a mail.
-///
-/// # Errors
-///
-/// If there is none.
-pub fn code(mail: &str, digits: usize) -> Result<String> {
+/// Finds the code of `digits` digits that stands alone on a line or between blanks.
+fn code(mail: &str, digits: usize) -> Option<String> {
     let body = mail.split_once("\r\n\r\n").map_or(mail, |(_, body)| body);
-    body.split(|c: char| !c.is_ascii_digit())
-        .find(|word| word.len() == digits)
+    body.split_whitespace()
+        .find(|word| word.len() == digits && word.bytes().all(|byte| byte.is_ascii_digit()))
         .map(str::to_owned)
-        .ok_or_else(|| anyhow::anyhow!("the mail holds no code of {digits} digits:\n{mail}"))
 }
 
 /// Serves for ever.

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::company::{Authenticator, within};
-use crate::mail::{self, Mailbox};
+use crate::mail::Mailbox;
 
 /// The idle threshold of the demonstration's location: short, so that a person can wait for it.
 pub const THRESHOLD: Duration = Duration::from_secs(10);
@@ -118,8 +118,8 @@ pub fn tell(
 
     teller.say("laptop", "connects with a wrong TOTP code");
     let refusal = world.connect("totp", &mut || Ok("000000".into()));
-    if let Err(words) = &refusal {
-        teller.say("client", &format!("\u{201c}{}\u{201d}", last_line(words)));
+    if let Err(error) = &refusal {
+        teller.say("client", &format!("\u{201c}{}\u{201d}", words(error)));
     }
     teller.check("a wrong code is refused", refusal.is_err() && !world.ping()?);
 
@@ -147,10 +147,10 @@ pub fn tell(
     teller.say("laptop", "connects with a code by e-mail");
     let seen = mailbox.len();
     world.connect("email", &mut || {
-        let mail = mailbox.wait(seen)?;
+        let (mail, code) = mailbox.wait_for_code(seen, 8)?;
         let subject = mail.lines().find(|text| text.starts_with("Subject:")).unwrap_or_default();
         line(&format!("                      mail received: {subject}"));
-        mail::code(&mail, 8)
+        Ok(code)
     })?;
     teller.check("a code by e-mail opens the tunnel", world.ping()?);
 
@@ -172,9 +172,13 @@ pub fn tell(
     Ok(())
 }
 
-fn last_line(error: &anyhow::Error) -> String {
-    let words = format!("{error:#}");
-    words.lines().last().unwrap_or_default().trim().to_owned()
+/// The client's own words, out of its JSON.
+fn words(error: &anyhow::Error) -> String {
+    let said = error.root_cause().to_string();
+    let json: Option<Value> =
+        said.find('{').and_then(|at| serde_json::from_str(said.get(at..)?).ok());
+    let words = json.as_ref().and_then(|json| json.get("error")).and_then(Value::as_str);
+    words.map_or_else(|| said.clone(), str::to_owned)
 }
 
 #[expect(clippy::print_stdout, reason = "the demonstration's output")]
