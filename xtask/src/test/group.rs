@@ -1,7 +1,8 @@
 //! Groups of test programs, and where each runs: here, or on one of the machines of `vm`.
 //!
 //! A test program belongs to the group that its file's name begins with: `tests/kernel*.rs`,
-//! `tests/time_travel*.rs`, `tests/userspace*.rs` and `tests/netns*.rs`. Tests that cannot run everywhere are `#[ignore]`d
+//! `tests/time_travel*.rs`, `tests/userspace*.rs`. Those in `tests/netns` run twice: here, and on a
+//! machine with `$WGMFA_BACKEND=kernel`. Tests that cannot run everywhere are `#[ignore]`d
 //! there, so that plain `cargo test` passes on any machine; their group runs them. They find the
 //! programs of the product in `$WGMFA_BIN_DIR`.
 
@@ -18,6 +19,10 @@ use crate::process;
 
 /// The programs that journeys start.
 const PROGRAMS: [&str; 4] = ["core-bin", "gateway-bin", "client-bin", "demo"];
+
+/// The most that one test program may take on a machine, in seconds: an emulated machine on a busy
+/// host is slow.
+const MACHINE_SECONDS: &str = "2400";
 
 /// A group, and arguments for its test programs.
 #[derive(Debug, clap::Args)]
@@ -47,7 +52,7 @@ pub(crate) fn run(args: &GroupArgs) -> Result<ExitCode> {
     fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
     let mut total = Tally::default();
     let mut failed = Vec::new();
-    for test in built.tests.iter().filter(|test| group_of(test) == args.group) {
+    for test in built.tests.iter().filter(|test| belongs(test, args.group)) {
         eprintln!("\n     Running {} of {} ({})", test.name, test.package, test.path.display());
         let log = logs.join(format!("{}-{}.log", test.package, test.name));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -95,18 +100,19 @@ fn command(args: &GroupArgs, built: &Built, test: &Program) -> Command {
     command
 }
 
-fn group_of(test: &Program) -> Group {
+/// Whether a test program runs in a group: the journeys in network namespaces do on userspace
+/// WireGuard and on the kernel's, all others in one.
+fn belongs(test: &Program, group: Group) -> bool {
     let starts = |prefix| test.name.starts_with(prefix);
-    if starts("kernel") {
-        Group::Kernel
-    } else if starts("time_travel") {
-        Group::TimeTravel
-    } else if starts("userspace") || starts("netns") {
-        Group::Userspace
-    } else if test.package == "mfa-store" {
-        Group::Databases
-    } else {
-        Group::Unit
+    match group {
+        Group::Userspace => starts("userspace") || starts("netns"),
+        Group::Kernel => starts("kernel") || starts("netns"),
+        Group::TimeTravel => starts("time_travel"),
+        Group::Databases => test.package == "mfa-store",
+        Group::Unit => {
+            let others = [Group::Userspace, Group::Kernel, Group::TimeTravel, Group::Databases];
+            !others.iter().any(|other| belongs(test, *other))
+        }
     }
 }
 
@@ -120,7 +126,8 @@ fn here(built: &Built, test: &Program) -> Command {
 
 fn in_machine(built: &Built, test: &Program, options: &[&str]) -> Command {
     let mut command = process::this();
-    command.arg("vm").args(options).stdin(Stdio::null());
+    command.arg("vm").args(options).args(["--timeout", MACHINE_SECONDS]).stdin(Stdio::null());
+    command.args(["--env", "WGMFA_BACKEND=kernel"]);
     for program in built.programs.iter().filter(|it| PROGRAMS.contains(&it.name.as_str())) {
         command.arg("--file").arg(&program.path);
     }
@@ -130,8 +137,9 @@ fn in_machine(built: &Built, test: &Program, options: &[&str]) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::{Group, failures, group_of, in_machine};
+    use super::{Group, belongs, failures, in_machine};
     use crate::built::{Built, Program};
+    use clap::ValueEnum as _;
 
     fn program(package: &str, name: &str) -> Program {
         Program {
@@ -143,18 +151,21 @@ mod tests {
     }
 
     #[test]
-    fn a_test_program_belongs_to_the_group_that_its_name_begins_with() {
-        let cases = [
-            ("wg-mfa", "kernel_idle", Group::Kernel),
-            ("wg-netlink", "kernel", Group::Kernel),
-            ("wg-mfa", "time_travel_idle", Group::TimeTravel),
-            ("wg-netlink", "userspace", Group::Userspace),
-            ("wg-mfa", "netns", Group::Userspace),
-            ("mfa-store", "mfa_store", Group::Databases),
-            ("mfa-core", "mfa_core", Group::Unit),
+    fn a_test_program_belongs_to_the_groups_that_its_name_begins_with() {
+        let cases: [(&str, &str, &[Group]); 7] = [
+            ("wg-mfa", "kernel_idle", &[Group::Kernel]),
+            ("wg-netlink", "kernel", &[Group::Kernel]),
+            ("wg-mfa", "time_travel_idle", &[Group::TimeTravel]),
+            ("wg-netlink", "userspace", &[Group::Userspace]),
+            ("wg-mfa", "netns", &[Group::Userspace, Group::Kernel]),
+            ("mfa-store", "mfa_store", &[Group::Databases]),
+            ("mfa-core", "mfa_core", &[Group::Unit]),
         ];
         for (package, name, expected) in cases {
-            assert_eq!(group_of(&program(package, name)), expected, "{package} {name}");
+            let test = program(package, name);
+            let groups: Vec<Group> =
+                Group::value_variants().iter().copied().filter(|it| belongs(&test, *it)).collect();
+            assert_eq!(groups, expected, "{package} {name}");
         }
     }
 
@@ -176,6 +187,9 @@ mod tests {
         let command = in_machine(&built, &program("wg-mfa", "kernel"), &["--time-travel"]);
 
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
-        assert_eq!(words.join(" "), "vm --time-travel --file /t/core-bin -- /t/kernel");
+        assert_eq!(
+            words.join(" "),
+            "vm --time-travel --timeout 2400 --env WGMFA_BACKEND=kernel --file /t/core-bin -- /t/kernel"
+        );
     }
 }
