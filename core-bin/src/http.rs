@@ -12,7 +12,7 @@ mod health;
 pub mod listener;
 mod poll;
 pub mod problem;
-mod request;
+pub(crate) mod request;
 pub mod source;
 pub mod throttle;
 pub mod tls;
@@ -33,6 +33,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
 use crate::http::problem::Refusal;
+use crate::web;
 
 /// Bytes of a request's body.
 pub const BODY_BYTES: usize = 16 * 1024;
@@ -68,6 +69,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .merge(api)
+        .merge(web::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, value("no-store")))

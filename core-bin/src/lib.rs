@@ -19,3 +19,4 @@ pub mod rng;
 pub mod serve;
 pub mod span;
 pub mod text;
+mod web;

@@ -248,15 +248,35 @@ pub async fn activate_user(
                 details.phone.clone_from(phone);
                 tx.set_user_details(by, user.id, &details)?;
             }
-            let mut enrollment =
-                tx.enrollment_by_session(&session.0)?.ok_or(EnrollError::Unknown)?;
-            let before = enrollment.state();
-            enrollment.confirm(now)?;
-            if tx.save_enrollment(by, &before, &enrollment)? {
-                Ok(())
-            } else {
-                Err(EnrollRefused::Used.into())
-            }
+            confirm(tx, session, now)
         })
         .await
+}
+
+/// Ends an enrollment, because everything is set up. Returns whose it was.
+///
+/// # Errors
+///
+/// [`EnrollError`].
+pub async fn close(app: &Arc<App>, session: EnrollSession) -> Result<User, EnrollError> {
+    let now = app.clock.now();
+    app.store
+        .write(move |tx| {
+            let user = session.check(tx, now)?;
+            confirm(tx, session, now)?;
+            Ok(user)
+        })
+        .await
+}
+
+fn confirm(tx: &mut Tx, session: EnrollSession, now: Timestamp) -> Result<(), EnrollError> {
+    let mut enrollment = tx.enrollment_by_session(&session.0)?.ok_or(EnrollError::Unknown)?;
+    let before = enrollment.state();
+    enrollment.confirm(now)?;
+    let by = App::by_user(enrollment.user(), now);
+    if tx.save_enrollment(by, &before, &enrollment)? {
+        Ok(())
+    } else {
+        Err(EnrollRefused::Used.into())
+    }
 }

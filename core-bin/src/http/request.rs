@@ -85,7 +85,7 @@ impl FromRequestParts<Arc<App>> for Enrolling {
 }
 
 /// Finds the source of a request, and counts the request against its limit.
-pub(super) fn admit(parts: &Parts, app: &App) -> Result<std::net::IpAddr, Refusal> {
+pub(crate) fn admit(parts: &Parts, app: &App) -> Result<std::net::IpAddr, Refusal> {
     let peer = parts.extensions.get::<Peer>().ok_or_else(|| {
         // Only a router that is called around the listener lacks it.
         Refusal::bad_request("the request has no source address")
@@ -103,7 +103,7 @@ pub(super) fn admit(parts: &Parts, app: &App) -> Result<std::net::IpAddr, Refusa
 
 /// Returns the value of a cookie. Clients in use also send back a whole `Set-Cookie`; its
 /// attributes are passed over.
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(COOKIE)
         .iter()

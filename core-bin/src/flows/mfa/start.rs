@@ -121,6 +121,25 @@ pub async fn start(
     Ok(Staged::Email { sent_to })
 }
 
+/// Returns the secret that was shown and is not confirmed yet, to show it again.
+///
+/// # Errors
+///
+/// [`MfaError::NothingPending`] if there is none.
+pub async fn pending_totp(app: &Arc<App>, holder: Holder) -> Result<Staged, MfaError> {
+    let now = app.clock.now();
+    let (user, secret) = app
+        .store
+        .read(move |view| {
+            let user = holder.user(view, now)?;
+            let secret = view.pending_totp(user.id)?.ok_or(MfaError::NothingPending)?;
+            Ok::<_, MfaError>((user, secret))
+        })
+        .await?;
+    let uri = secret.expose_uri(&app.site.name, &user.details.login);
+    Ok(Staged::Totp { base32: secret.expose_base32(), uri })
+}
+
 /// Mails a code of the e-mail factor that is set up, to allow a change.
 async fn send_current_code(
     app: &Arc<App>,

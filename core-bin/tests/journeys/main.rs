@@ -1,0 +1,14 @@
+//! Whole journeys through the public router, in process: a database in memory, a clock that stands
+//! still until it is moved, and a gateway that does nothing but acknowledge.
+
+#![cfg(test)]
+
+mod connect;
+mod enroll;
+mod factors;
+mod idle;
+mod pages;
+mod rig;
+mod secrets;
+mod status;
+mod strangers;
