@@ -20,3 +20,6 @@ pub mod serve;
 pub mod span;
 pub mod text;
 mod web;
+
+pub use cli::{Cli, run};
+pub use serve::{Core, Setup};

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    core_bin::cli::run(core_bin::cli::Cli::parse())
+    core_bin::run(core_bin::Cli::parse())
 }
