@@ -270,6 +270,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_gateway_of_another_make_gets_a_token_that_stays() {
+        let room = Room::new();
+        room.types(ADD).await.unwrap();
+        let first = room.types("gateway token office gw1 --legacy").await.unwrap();
+        assert_eq!(first["token"].as_str().unwrap().len(), 64);
+        assert!(first["expires_at"].is_null());
+        let second = room.types("gateway token office gw1 --legacy").await.unwrap();
+        assert_ne!(first["token"], second["token"]);
+        let token = mfa_core::token::Token::parse(first["token"].as_str().unwrap()).unwrap();
+        let store = &room.desk.store;
+        let find =
+            move |view: &mut mfa_store::Snapshot| view.gateway_by_legacy_token(&token.digest());
+        assert_eq!(store.read(find).await.unwrap(), None);
+        assert!(room.refused("gateway token lab gw1 --legacy").await.contains("lab"));
+    }
+
+    #[tokio::test]
     async fn people_come_and_go() {
         let room = Room::new();
         let alice =

@@ -145,6 +145,12 @@ pub enum LinkError {
 pub async fn serve(link: Link, place: Place) -> Result<(), LinkError> {
     let link = Arc::new(link);
     let tls = tls::server_config(&link.ca, Arc::clone(&link.certificate), &link.clock)?;
+    if place.plaintext == Plaintext::LegacyOnly {
+        tracing::warn!(
+            "gateways of another make are served without TLS, too: who is on the way can read \
+             their token and the keys of their location"
+        );
+    }
     let pokes = match &place.socket {
         None => None,
         Some(path) => {

@@ -182,7 +182,11 @@ impl Core {
         };
         let place = Place {
             listener: gateway_listener,
-            plaintext: Plaintext::Refused,
+            plaintext: if config.gateways.allow_plaintext_legacy {
+                Plaintext::LegacyOnly
+            } else {
+                Plaintext::Refused
+            },
             socket: Some(dir.socket()),
         };
         tasks.spawn(async move {

@@ -24,6 +24,10 @@ pub enum GatewayCommand {
         location: String,
         /// What to call it.
         name: String,
+        /// Make a token for a gateway of another make, which has no certificate. It is good until
+        /// it is replaced or the gateway removed.
+        #[arg(long)]
+        legacy: bool,
     },
     /// List gateways: who is connected, and whether each has applied the newest state.
     List,
@@ -39,7 +43,12 @@ pub enum GatewayCommand {
 
 pub(super) async fn run(desk: &Desk, command: GatewayCommand) -> Result<Answer, AdminError> {
     match command {
-        GatewayCommand::Token { location, name } => token(desk, location, name).await,
+        GatewayCommand::Token { location, name, legacy: false } => {
+            token(desk, location, name).await
+        }
+        GatewayCommand::Token { location, name, legacy: true } => {
+            legacy_token(desk, location, name).await
+        }
         GatewayCommand::List => list(desk).await,
         GatewayCommand::Remove { name, consent } => {
             let which = name.clone();
@@ -77,6 +86,35 @@ async fn token(desk: &Desk, place: String, name: String) -> Result<Answer, Admin
         "ca_pin": pin,
         "command": command,
         "expires_at": time(Some(expires)),
+    });
+    Ok(Answer::new(json, text))
+}
+
+async fn legacy_token(desk: &Desk, place: String, name: String) -> Result<Answer, AdminError> {
+    let by = desk.by();
+    let token = Token::from_random(*desk.rng.bytes());
+    let digest = token.digest();
+    let gateway =
+        desk.store.write(move |tx| flow::legacy_token(tx, by, (&place, &name), digest)).await?;
+    let core = desk.config.gateways_url().to_string();
+    let core = core.trim_end_matches('/');
+    let shown = token.expose_text();
+    let ca = desk.dir.ca().join("ca.pem");
+    let ca = ca.display();
+    let text = format!(
+        "Set this in the configuration of the gateway {}, and start it again:\n\n  \
+         core's URL      {core}\n  token           {}\n  \
+         CA certificate  a copy of {ca} on this host\n\n\
+         The token is good until it is replaced or the gateway removed: keep it secret.\n",
+        gateway.name,
+        shown.as_str(),
+    );
+    let json = json!({
+        "name": gateway.name,
+        "core": core,
+        "token": shown.as_str(),
+        "ca_certificate": ca.to_string(),
+        "expires_at": null,
     });
     Ok(Answer::new(json, text))
 }

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use mfa_core::id::GatewayId;
 use mfa_core::time::Timestamp;
 use mfa_core::token::TokenDigest;
 use mfa_store::{By, Gateway, Snapshot, StoreError, TokenPurpose, Tx};
@@ -59,20 +60,45 @@ pub fn token(
     token: TokenDigest,
     life: Duration,
 ) -> Result<(Gateway, Timestamp), GatewayError> {
+    let id = find_or_add(tx, by, location, name)?;
+    let expires = by.now.saturating_add(life);
+    tx.add_token(by, TokenPurpose::Gateway(id), &token, expires)?;
+    Ok((reread(tx, id, name)?, expires))
+}
+
+/// Gives a gateway of another make a token that is good until it is replaced. A gateway of this name
+/// that is there already gets it in place of what it had; one that is not is added.
+///
+/// # Errors
+///
+/// [`GatewayError`].
+pub fn legacy_token(
+    tx: &mut Tx,
+    by: By,
+    (location, name): (&str, &str),
+    token: TokenDigest,
+) -> Result<Gateway, GatewayError> {
+    let id = find_or_add(tx, by, location, name)?;
+    tx.set_legacy_token(by, id, &token)?;
+    reread(tx, id, name)
+}
+
+fn reread(view: &mut Snapshot, id: GatewayId, name: &str) -> Result<Gateway, GatewayError> {
+    view.gateway(id)?.ok_or_else(|| GatewayError::NotFound(name.to_owned()))
+}
+
+fn find_or_add(tx: &mut Tx, by: By, location: &str, name: &str) -> Result<GatewayId, GatewayError> {
     let location = location::find(tx, location)?;
     let name = name::word("gateway", name)?;
-    let id = match tx.gateway_by_name(&name)? {
-        Some(gateway) if gateway.location == location.id => gateway.id,
+    match tx.gateway_by_name(&name)? {
+        Some(gateway) if gateway.location == location.id => Ok(gateway.id),
         Some(gateway) => {
             let other = tx.location(gateway.location)?;
             let location = other.map_or_else(String::new, |other| other.settings.name);
-            return Err(GatewayError::Elsewhere { name, location });
+            Err(GatewayError::Elsewhere { name, location })
         }
-        None => tx.add_gateway(by, location.id, &name)?,
-    };
-    let expires = by.now.saturating_add(life);
-    tx.add_token(by, TokenPurpose::Gateway(id), &token, expires)?;
-    Ok((find(tx, &name)?, expires))
+        None => Ok(tx.add_gateway(by, location.id, &name)?),
+    }
 }
 
 /// Removes a gateway: its certificate is worth nothing from now on.
