@@ -103,15 +103,15 @@ pub fn reconcile(desired: &Desired, found: &[Peer], known: &Known) -> Plan {
     let mut cuts = Vec::new();
     let mut rest = Vec::new();
     let mut plan = Plan::default();
-    let mut seen = BTreeSet::new();
+    let mut present = 0;
     for peer in found {
         let key = peer.config.public_key;
-        seen.insert(key);
         let Some(wanted) = desired.peers().get(&key) else {
             cuts.push(key);
             plan.strangers += u32::from(!known.has(&key));
             continue;
         };
+        present += 1;
         match compare(wanted, peer, known) {
             Difference::Nothing => continue,
             Difference::InPlace(update) => rest.push(update),
@@ -122,8 +122,10 @@ pub fn reconcile(desired: &Desired, found: &[Peer], known: &Known) -> Plan {
         }
         plan.changed += 1;
     }
-    for (key, wanted) in desired.peers() {
-        if !seen.contains(key) {
+    if present < desired.peers().len() {
+        let found: BTreeSet<_> = found.iter().map(|peer| peer.config.public_key).collect();
+        let missing = desired.peers().iter().filter(|(key, _)| !found.contains(*key));
+        for (_, wanted) in missing {
             rest.push(PeerUpdate::Put(wanted.config.clone()));
             plan.changed += 1;
         }
