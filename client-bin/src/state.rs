@@ -226,11 +226,21 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// What to do about a file that is not ours to use.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            ". Run as the user who enrolled, or name another folder with --dir"
+        }
+        _ => "",
+    }
+}
+
 /// Why the client's memory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The file is there and cannot be read.
-    #[error("cannot read {}: {source}. Run as the user who enrolled, or name the folder with --dir", path.display())]
+    #[error("cannot read {}: {source}{}", path.display(), hint(source))]
     Read {
         /// Which file.
         path: PathBuf,
@@ -238,7 +248,7 @@ pub enum StateError {
         source: io::Error,
     },
     /// The file cannot be written.
-    #[error("cannot write {}: {source}. Run as the user who enrolled, or name the folder with --dir", path.display())]
+    #[error("cannot write {}: {source}{}", path.display(), hint(source))]
     Write {
         /// Which file.
         path: PathBuf,

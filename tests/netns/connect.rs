@@ -89,11 +89,13 @@ fn two_locations_and_two_gateways_of_one() -> Result<()> {
         ensure!(office.gateway.peers()? == second.peers()?, "both gateways have the peer");
         ensure!(other.peers()?.is_empty(), "another location does not");
 
-        // The second gateway takes over the first one's address.
+        // The second gateway takes over the first one's address, and says so to its neighbours:
+        // here by making the laptop forget the old one.
         office.gateway.stop(demo::company::Stop::Killed)?;
         let first = office.gateway.host();
         first.run("ip", ["link", "set", "eth0", "down"])?;
         second.host().run("ip", ["address", "add", "10.77.0.2/24", "dev", "eth0"])?;
+        office.laptop.host().run("ip", ["neigh", "flush", "all"])?;
         within(Duration::from_secs(30), "the client reaches the second gateway", || {
             office.laptop.host().ping(SERVER)
         })?;

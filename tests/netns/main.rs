@@ -6,6 +6,7 @@
 
 mod connect;
 mod enroll;
+mod everything;
 mod foreign;
 mod idle;
 mod revoke;
