@@ -33,10 +33,11 @@ const DEMO: [Package; 4] = [
 ];
 
 /// What the tests need besides: the two machines, codes, mail, and the other database.
-const TEST: [Package; 14] = [
+const TEST: [Package; 16] = [
     Package { name: "bc", probe: Program("bc") },
     Package { name: "bison", probe: Program("bison") },
     Package { name: "busybox-static", probe: Program("busybox") },
+    Package { name: "curl", probe: Program("curl") },
     Package { name: "flex", probe: Program("flex") },
     Package { name: "gcc", probe: Program("gcc") },
     Package { name: "kmod", probe: Program("modprobe") },
@@ -47,6 +48,7 @@ const TEST: [Package; 14] = [
     Package { name: "python3-aiosmtpd", probe: Program("aiosmtpd") },
     Package { name: "qemu-system-x86", probe: Program("qemu-system-x86_64") },
     Package { name: "tcpdump", probe: Program("tcpdump") },
+    Package { name: "wireguard-go", probe: Program("wireguard-go") },
     Package { name: "xz-utils", probe: Program("xz") },
 ];
 
