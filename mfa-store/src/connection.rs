@@ -3,10 +3,14 @@
 use diesel::SqliteConnection;
 
 use crate::postgres::PgConnection;
+use crate::prepared::Prepared;
+
+type Sqlite = Prepared<SqliteConnection>;
+type Postgres = Prepared<PgConnection>;
 
 /// A connection to either database.
 #[derive(diesel::MultiConnection)]
 pub(crate) enum AnyConnection {
-    Sqlite(SqliteConnection),
-    Postgres(PgConnection),
+    Sqlite(Sqlite),
+    Postgres(Postgres),
 }

@@ -26,6 +26,7 @@ mod location;
 mod meta;
 mod migrate;
 mod postgres;
+mod prepared;
 mod schema;
 mod seal;
 mod session;

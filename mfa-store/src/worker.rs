@@ -17,6 +17,7 @@ use crate::audit::Chain;
 use crate::connection::AnyConnection;
 use crate::job::{Failure, ReadJob, Verdict, WriteJob};
 use crate::postgres::PgConnection;
+use crate::prepared::Prepared;
 use crate::seal::Sealer;
 use crate::sqlite::{self, Access};
 use crate::store::Target;
@@ -33,10 +34,13 @@ const TURN: &str = "SELECT pg_advisory_xact_lock(8607342891254709)";
 
 /// Opens a connection for writing.
 pub(crate) fn connect(target: &Target, access: Access) -> Result<AnyConnection, StoreError> {
+    let sqlite = |conn| AnyConnection::Sqlite(Prepared(conn));
     match target {
-        Target::Memory => sqlite::open_in_memory().map(AnyConnection::Sqlite),
-        Target::File(path) => sqlite::open(path, access).map(AnyConnection::Sqlite),
-        Target::Postgres(url) => PgConnection::open(url).map(AnyConnection::Postgres),
+        Target::Memory => sqlite::open_in_memory().map(sqlite),
+        Target::File(path) => sqlite::open(path, access).map(sqlite),
+        Target::Postgres(url) => {
+            PgConnection::open(url).map(|conn| AnyConnection::Postgres(Prepared(conn)))
+        }
     }
 }
 
