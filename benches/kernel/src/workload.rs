@@ -46,10 +46,6 @@ impl Operation {
         }
     }
 
-    pub(crate) const fn starts_with_peers(self) -> bool {
-        !matches!(self, Self::Add)
-    }
-
     pub(crate) const fn ends_without_peers(self) -> bool {
         matches!(self, Self::Remove)
     }
@@ -57,8 +53,8 @@ impl Operation {
     pub(crate) const fn rounds(self, size: usize) -> u8 {
         match self {
             Self::Add | Self::Remove => 1,
-            _ if size > 10_000 => 1,
-            _ => 2,
+            _ if size > 10_000 => 2,
+            _ => 3,
         }
     }
 }
@@ -103,7 +99,11 @@ impl Workload {
                     bytes
                 };
                 let [_, a, b, c] = number;
-                Subject { key: spread(1), psk: spread(10 + round), ip: Ipv4Addr::new(10, a, b, c) }
+                Subject {
+                    key: spread(1),
+                    psk: spread(round.wrapping_add(10)),
+                    ip: Ipv4Addr::new(10, a, b, c),
+                }
             })
             .collect();
         Self { peers }

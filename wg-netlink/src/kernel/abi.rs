@@ -55,6 +55,7 @@ pub(crate) const WGPEER_A_LAST_HANDSHAKE_TIME: u16 = 6;
 pub(crate) const WGPEER_A_RX_BYTES: u16 = 7;
 pub(crate) const WGPEER_A_TX_BYTES: u16 = 8;
 pub(crate) const WGPEER_A_ALLOWEDIPS: u16 = 9;
+pub(crate) const WGPEER_A_PROTOCOL_VERSION: u16 = 10;
 
 pub(crate) const WGPEER_F_REMOVE_ME: u32 = 1;
 pub(crate) const WGPEER_F_REPLACE_ALLOWEDIPS: u32 = 2;
@@ -70,7 +71,15 @@ pub(crate) const WGALLOWEDIP_F_REMOVE_ME: u32 = 1;
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
 
-/// Rounds up to the next multiple of four.
+/// Rounds up to the next multiple of four. Of lengths near the largest the result is small, and
+/// too short for what it is the length of.
 pub(crate) const fn align(len: usize) -> usize {
-    len.next_multiple_of(4)
+    len.wrapping_add(3) & !3
+}
+
+/// `struct nlattr` of a value of `len` bytes.
+pub(crate) const fn attribute_header(kind: u16, len: u16) -> [u8; 4] {
+    let [l0, l1] = len.saturating_add(4).to_ne_bytes();
+    let [k0, k1] = kind.to_ne_bytes();
+    [l0, l1, k0, k1]
 }

@@ -58,10 +58,19 @@ impl<'a> Packer<'a> {
         let updates = self.updates.get(first..).unwrap_or_default();
         for (count, update) in updates.iter().enumerate() {
             // Only the first of a message may be cut: another one has a message before it.
-            if count > 0 && out.len() + encode::peer_len(update) > self.limit {
+            if let Some((public_key, psk)) = encode::psk_alone(update) {
+                if count > 0 && out.len() + encode::PSK_LEN > self.limit {
+                    break;
+                }
+                encode::peer_psk(out, public_key, psk);
+                self.next += 1;
+                continue;
+            }
+            let nets = encode::allowed_ips(update);
+            if count > 0 && out.len() + encode::peer_len(nets.len()) > self.limit {
                 break;
             }
-            let left = encode::peer(out, update, self.next_allowed_ip, self.limit);
+            let left = encode::peer(out, update, nets, self.next_allowed_ip, self.limit);
             self.next_allowed_ip = left.unwrap_or(0);
             if left.is_some() {
                 return first..self.next + 1;

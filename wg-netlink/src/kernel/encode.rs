@@ -21,7 +21,7 @@ use core::time::Duration;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use wg_types::{AllowedIpsChange, InterfaceConfig, PeerUpdate, PskChange, PublicKey};
+use wg_types::{AllowedIpsChange, InterfaceConfig, PeerUpdate, PresharedKey, PskChange, PublicKey};
 
 use super::abi::{
     AF_INET, AF_INET6, CTRL_ATTR_FAMILY_NAME, CTRL_CMD_GETFAMILY, GENL_ID_CTRL, NLA_F_NESTED,
@@ -31,7 +31,7 @@ use super::abi::{
     WGDEVICE_A_LISTEN_PORT, WGDEVICE_A_PRIVATE_KEY, WGPEER_A_ALLOWEDIPS, WGPEER_A_ENDPOINT,
     WGPEER_A_FLAGS, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, WGPEER_A_PRESHARED_KEY,
     WGPEER_A_PUBLIC_KEY, WGPEER_F_REMOVE_ME, WGPEER_F_REPLACE_ALLOWEDIPS, WGPEER_F_UPDATE_ONLY,
-    align,
+    align, attribute_header,
 };
 
 /// To the kernel: no pre-shared key.
@@ -88,12 +88,67 @@ pub(crate) fn begin_set(out: &mut Vec<u8>, target: &Target, sequence: u32) {
     attribute_text(out, WGDEVICE_A_IFNAME, &target.name);
 }
 
-/// Bytes that [`peer`] writes for the whole of `update`, at most.
-pub(crate) fn peer_len(update: &PeerUpdate) -> usize {
-    PEER_MAX + allowed_ips(update).len() * ALLOWED_IP_MAX
+/// Bytes that [`peer`] writes for a whole peer with so many allowed IPs, at most.
+pub(crate) const fn peer_len(allowed_ips: usize) -> usize {
+    PEER_MAX + allowed_ips * ALLOWED_IP_MAX
 }
 
-/// Writes one peer, with as many of its allowed IPs from number `from` on as fit before `out` is
+/// Bytes of an update of the pre-shared key alone.
+pub(crate) const PSK_LEN: usize = 4 + 36 + 8 + 36;
+
+/// The pre-shared key that an update sets, if it does nothing else: what rotation is made of.
+#[inline]
+pub(crate) const fn psk_alone(update: &PeerUpdate) -> Option<(&PublicKey, &PresharedKey)> {
+    match update {
+        PeerUpdate::Update {
+            public_key,
+            psk: PskChange::Set(psk),
+            allowed_ips: AllowedIpsChange::Keep,
+            endpoint: None,
+            persistent_keepalive: None,
+        } => Some((public_key, psk)),
+        _ => None,
+    }
+}
+
+/// Writes in one piece what [`peer`] writes for such an update.
+#[inline]
+pub(crate) fn peer_psk(out: &mut Vec<u8>, public_key: &PublicKey, psk: &PresharedKey) {
+    const NEST: [u8; 4] = attribute_header(NLA_F_NESTED, 36 + 8 + 36);
+    const KEY: [u8; 4] = attribute_header(WGPEER_A_PUBLIC_KEY, 32);
+    const FLAGS: [[u8; 4]; 2] =
+        [attribute_header(WGPEER_A_FLAGS, 4), WGPEER_F_UPDATE_ONLY.to_ne_bytes()];
+    const PSK: [u8; 4] = attribute_header(WGPEER_A_PRESHARED_KEY, 32);
+    let &[k0, k1, k2, k3, k4, k5, k6, k7] = words(public_key.as_bytes());
+    let &[p0, p1, p2, p3, p4, p5, p6, p7] = words(psk.expose_secret());
+    let [flags, update_only] = FLAGS;
+    let peer: [[u8; 4]; PSK_LEN / 4] = [
+        NEST,
+        KEY,
+        k0,
+        k1,
+        k2,
+        k3,
+        k4,
+        k5,
+        k6,
+        k7,
+        flags,
+        update_only,
+        PSK,
+        p0,
+        p1,
+        p2,
+        p3,
+        p4,
+        p5,
+        p6,
+        p7,
+    ];
+    out.extend_from_slice(peer.as_flattened());
+}
+
+/// Writes one peer, with as many of `nets`, its [`allowed_ips`], from number `from` on as fit before `out` is
 /// `limit` bytes long, but at least one. Returns the number of the first that did not fit, `None`
 /// if all did.
 ///
@@ -102,6 +157,7 @@ pub(crate) fn peer_len(update: &PeerUpdate) -> usize {
 pub(crate) fn peer(
     out: &mut Vec<u8>,
     update: &PeerUpdate,
+    nets: &[IpNet],
     from: usize,
     limit: usize,
 ) -> Option<usize> {
@@ -111,7 +167,13 @@ pub(crate) fn peer(
     } else {
         whole_peer(out, update);
     }
-    let left = some_allowed_ips(out, update, from, limit);
+    let left = if nets.is_empty() {
+        None
+    } else {
+        let is_removal =
+            matches!(update, PeerUpdate::Update { allowed_ips: AllowedIpsChange::Remove(_), .. });
+        some_allowed_ips(out, nets, is_removal, from, limit)
+    };
     close(out, nest);
     left
 }
@@ -122,7 +184,9 @@ fn whole_peer(out: &mut Vec<u8>, update: &PeerUpdate) {
             head(out, &config.public_key, WGPEER_F_REPLACE_ALLOWEDIPS);
             let psk = config.preshared_key.as_ref().map_or(&NO_PSK, |psk| psk.expose_secret());
             key(out, WGPEER_A_PRESHARED_KEY, psk);
-            endpoint(out, config.endpoint);
+            if let Some(at) = &config.endpoint {
+                endpoint(out, at);
+            }
             let keepalive = config.persistent_keepalive.map_or(0, core::num::NonZeroU16::get);
             keepalive_interval(out, keepalive);
         }
@@ -139,7 +203,9 @@ fn whole_peer(out: &mut Vec<u8>, update: &PeerUpdate) {
                 PskChange::Clear => key(out, WGPEER_A_PRESHARED_KEY, &NO_PSK),
                 PskChange::Set(psk) => key(out, WGPEER_A_PRESHARED_KEY, psk.expose_secret()),
             }
-            endpoint(out, *at);
+            if let Some(at) = at {
+                endpoint(out, at);
+            }
             if let Some(every) = persistent_keepalive {
                 keepalive_interval(out, keepalive_seconds(*every));
             }
@@ -180,17 +246,16 @@ pub(crate) fn keepalive_seconds(every: Duration) -> u16 {
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`: family, port and address in network order.
-fn endpoint(out: &mut Vec<u8>, endpoint: Option<SocketAddr>) {
+fn endpoint(out: &mut Vec<u8>, endpoint: &SocketAddr) {
     match endpoint {
-        None => {}
-        Some(SocketAddr::V4(at)) => {
+        SocketAddr::V4(at) => {
             header(out, WGPEER_A_ENDPOINT, 16);
             out.extend_from_slice(&AF_INET.to_ne_bytes());
             out.extend_from_slice(&at.port().to_be_bytes());
             out.extend_from_slice(&at.ip().octets());
             out.extend_from_slice(&[0; 8]);
         }
-        Some(SocketAddr::V6(at)) => {
+        SocketAddr::V6(at) => {
             header(out, WGPEER_A_ENDPOINT, 28);
             out.extend_from_slice(&AF_INET6.to_ne_bytes());
             out.extend_from_slice(&at.port().to_be_bytes());
@@ -201,7 +266,9 @@ fn endpoint(out: &mut Vec<u8>, endpoint: Option<SocketAddr>) {
     }
 }
 
-fn allowed_ips(update: &PeerUpdate) -> &[IpNet] {
+/// The allowed IPs that an update names.
+#[inline]
+pub(crate) fn allowed_ips(update: &PeerUpdate) -> &[IpNet] {
     match update {
         PeerUpdate::Put(config) => &config.allowed_ips,
         PeerUpdate::Update { allowed_ips, .. } => match allowed_ips {
@@ -216,16 +283,12 @@ fn allowed_ips(update: &PeerUpdate) -> &[IpNet] {
 
 fn some_allowed_ips(
     out: &mut Vec<u8>,
-    update: &PeerUpdate,
+    nets: &[IpNet],
+    is_removal: bool,
     from: usize,
     limit: usize,
 ) -> Option<usize> {
-    let nets = allowed_ips(update).get(from..).unwrap_or_default();
-    if nets.is_empty() {
-        return None;
-    }
-    let is_removal =
-        matches!(update, PeerUpdate::Update { allowed_ips: AllowedIpsChange::Remove(_), .. });
+    let nets = nets.get(from..).unwrap_or_default();
     let nest = open(out, WGPEER_A_ALLOWEDIPS);
     let mut left = None;
     for (count, net) in nets.iter().enumerate() {
@@ -318,13 +381,6 @@ fn attribute_text(out: &mut Vec<u8>, kind: u16, text: &str) {
 
 fn header(out: &mut Vec<u8>, kind: u16, len: usize) {
     out.extend_from_slice(&attribute_header(kind, u16::try_from(len).unwrap_or(u16::MAX)));
-}
-
-/// `struct nlattr` of a value of `len` bytes.
-const fn attribute_header(kind: u16, len: u16) -> [u8; 4] {
-    let [l0, l1] = len.saturating_add(4).to_ne_bytes();
-    let [k0, k1] = kind.to_ne_bytes();
-    [l0, l1, k0, k1]
 }
 
 /// A key as words of four bytes.

@@ -23,37 +23,40 @@ impl Contender for Floor {
         "floor"
     }
 
+    fn is_too_slow(&self, _: Operation, _: usize) -> bool {
+        false
+    }
+
     fn prepare<'a>(
         &'a mut self,
         operation: Operation,
         workload: &'a Workload,
     ) -> Result<Option<Job<'a>>> {
         let (socket, family) = connect()?;
-        let messages = match operation {
-            Operation::Add => prepare(family, workload, add_peer),
-            Operation::Psk => prepare(family, workload, set_psk),
-            Operation::Lock => prepare(family, workload, lock_peer),
-            Operation::Unlock => prepare(family, workload, unlock_peer),
-            Operation::Remove => prepare(family, workload, remove_peer),
-            Operation::Dump | Operation::Statistics => {
-                let request = message(family, 0x301, 0, &name());
-                return Ok(Job::all(workload, move || read(&socket, &request)));
-            }
+        let Some(messages) = messages(operation, family, workload) else {
+            let request = message(family, 0x301, 0, &name());
+            return Ok(Job::all(workload, move || read(&socket, &request)));
         };
         Ok(Job::all(workload, move || write(&socket, &messages)))
     }
 }
 
-/// Adds the peers without being timed.
-pub(crate) fn add(workload: &Workload) -> Result<()> {
+/// Does it without being timed.
+pub(crate) fn run(operation: Operation, workload: &Workload) -> Result<()> {
     let (socket, family) = connect()?;
-    write(&socket, &prepare(family, workload, add_peer))
+    messages(operation, family, workload).map_or(Ok(()), |messages| write(&socket, &messages))
 }
 
-/// Locks the peers without being timed.
-pub(crate) fn lock(workload: &Workload) -> Result<()> {
-    let (socket, family) = connect()?;
-    write(&socket, &prepare(family, workload, lock_peer))
+fn messages(operation: Operation, family: u16, workload: &Workload) -> Option<Vec<Vec<u8>>> {
+    let peer = match operation {
+        Operation::Add => add_peer,
+        Operation::Psk => set_psk,
+        Operation::Lock => lock_peer,
+        Operation::Unlock => unlock_peer,
+        Operation::Remove => remove_peer,
+        Operation::Dump | Operation::Statistics => return None,
+    };
+    Some(prepare(family, workload, peer))
 }
 
 fn write(socket: &Socket, messages: &[Vec<u8>]) -> Result<()> {

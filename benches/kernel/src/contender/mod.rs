@@ -34,6 +34,11 @@ impl<'a> Job<'a> {
 pub(crate) trait Contender {
     fn name(&self) -> &'static str;
 
+    /// Whether it would take longer than anybody waits.
+    fn is_too_slow(&self, operation: Operation, size: usize) -> bool {
+        size > 10_000 && operation == Operation::Add
+    }
+
     /// Gets ready, in its own types. `None`: it cannot do this, or not in any sensible time.
     fn prepare<'a>(
         &'a mut self,

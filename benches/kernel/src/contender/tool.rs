@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::{Contender, Job};
 use crate::NAME;
-use crate::workload::{Operation, Workload};
+use crate::workload::{Operation, Workload, base64};
 
 const FILE: &str = "/run/bench.conf";
 
@@ -108,6 +108,10 @@ impl Contender for Set {
 
 fn file(operation: Operation, workload: &Workload) -> String {
     let mut file = String::new();
+    if operation == Operation::Add {
+        // `syncconf` takes the interface's key away if the file has none.
+        let _ = write!(file, "[Interface]\nPrivateKey = {}\n", base64(&[0x42; 32]));
+    }
     for index in 0..workload.peers.len() {
         let (key, psk, ip) = workload.as_text(index);
         let _ = write!(file, "[Peer]\nPublicKey = {key}\nPresharedKey = {psk}\n");
