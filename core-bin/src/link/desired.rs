@@ -2,10 +2,12 @@
 //!
 //! Pre-shared keys and the location's key are in memory only from here to the message.
 
+use core::ops::Deref;
 use std::collections::BTreeSet;
 
 use mfa_core::id::LocationId;
 use mfa_store::{DesiredPeer, Location, Store, StoreError, Touched};
+use mfa_wire::codec::Wipe;
 use mfa_wire::gateway::{InterfaceConfig, Peer};
 use wg_types::{PrivateKey, PublicKey};
 
@@ -17,7 +19,7 @@ pub struct All {
     /// The interface.
     pub interface: InterfaceConfig,
     /// Its peers.
-    pub peers: Vec<Peer>,
+    pub peers: Peers,
     /// The peers' keys.
     pub keys: BTreeSet<PublicKey>,
 }
@@ -32,10 +34,42 @@ pub enum News {
         /// As of which revision.
         revision: i64,
         /// Who should be there.
-        peers: Vec<Peer>,
+        peers: Peers,
         /// Who must not be there.
         removed: Vec<PublicKey>,
     },
+}
+
+/// Peers with their pre-shared keys, which are wiped on drop.
+#[derive(Debug, Default)]
+pub struct Peers(Vec<Peer>);
+
+impl Peers {
+    /// Hands the peers over to a message.
+    #[must_use]
+    pub fn into_message(mut self) -> Vec<Peer> {
+        core::mem::take(&mut self.0)
+    }
+}
+
+impl FromIterator<Peer> for Peers {
+    fn from_iter<I: IntoIterator<Item = Peer>>(peers: I) -> Self {
+        Self(peers.into_iter().collect())
+    }
+}
+
+impl Deref for Peers {
+    type Target = [Peer];
+
+    fn deref(&self) -> &[Peer] {
+        &self.0
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(Wipe::wipe);
+    }
 }
 
 /// Reads everything.

@@ -2,10 +2,10 @@
 //!
 //! Each peer is some 120 bytes with both address families, so 4,000 are half a megabyte.
 
+use mfa_wire::codec::Wipe as _;
 use mfa_wire::gateway::{
     Change, Heartbeat, InterfaceConfig, Peer, Snapshot, ToGateway, to_gateway,
 };
-use zeroize::Zeroize as _;
 
 /// The most peers in one message.
 pub const PEERS_MAX: usize = 4_000;
@@ -47,10 +47,10 @@ impl Iterator for Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         if let Some(interface) = &mut self.interface {
-            interface.private_key.zeroize();
+            interface.wipe();
         }
         for mut peer in self.peers.by_ref() {
-            peer.preshared_key.zeroize();
+            peer.wipe();
         }
     }
 }

@@ -323,7 +323,7 @@ impl<'a> Session<'a> {
         self.compare_with_hello(all.revision);
         self.known = all.keys;
         self.feed.sent_snapshot(all.revision);
-        let mut parts = Parts::new(unsigned(all.revision), all.interface, all.peers);
+        let mut parts = Parts::new(unsigned(all.revision), all.interface, all.peers.into_message());
         let first = parts.next();
         self.parts = Some(parts);
         Ok(first)
@@ -362,7 +362,7 @@ impl<'a> Session<'a> {
                 Ok(Some(message::change(Change {
                     base_revision: unsigned(since),
                     revision: unsigned(revision),
-                    peers,
+                    peers: peers.into_message(),
                     removed: removed.iter().map(|key| key.as_bytes().to_vec()).collect(),
                 })))
             }

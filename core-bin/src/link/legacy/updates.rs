@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mfa_store::StoreError;
+use mfa_wire::codec::Wipe as _;
 use mfa_wire::gateway::InterfaceConfig;
 use mfa_wire::legacy::Update;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 use wg_types::PublicKey;
-use zeroize::Zeroize as _;
 
 use super::ledger::{self, Ledger};
 use super::{Guest, Memory, configuration, lock};
@@ -123,7 +123,7 @@ impl Stream<'_> {
         self.seat.written(told.revision);
         // One at a time: under steady change an older one is confirmed rather than none ever.
         self.on_its_way.get_or_insert_with(|| (told.revision, Instant::now()));
-        told.interface.private_key.zeroize();
+        told.interface.wipe();
         self.told = Some(told);
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Stream<'_> {
         for key in touched.iter().flatten().filter(|key| !all.keys.contains(*key)) {
             self.say(ledger.remove(key)).await?;
         }
-        for peer in &all.peers {
+        for peer in all.peers.iter() {
             let changed = match &touched {
                 Some(touched) => key_of(peer).is_some_and(|key| touched.contains(&key)),
                 // A peer without a session has no pre-shared key that could have changed.
@@ -195,7 +195,7 @@ impl Stream<'_> {
         for key in &removed {
             self.say(told.ledger.remove(key)).await?;
         }
-        for peer in &peers {
+        for peer in peers.iter() {
             for update in told.ledger.put(peer) {
                 self.say(update).await?;
             }
