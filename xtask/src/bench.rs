@@ -1,16 +1,18 @@
 //! `cargo xtask bench`: the benchmarks. Those of the kernel run on the emulated machine, whose clock
 //! counts instructions: their figures compare, on any host, with those of another day.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod figures;
+mod plot;
+
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::built::Built;
 use crate::process;
+use figures::Figures;
 
 /// Which benchmarks to run.
 #[derive(Debug, clap::Args)]
@@ -21,8 +23,12 @@ pub(crate) struct Args {
     /// With `kernel`: run on this host's kernel, by the wall clock; needs root and WireGuard.
     #[arg(long, requires = "which")]
     native: bool,
+    /// With `kernel`: write the figures as JSON, the tables and the plots into this directory, such
+    /// as docs/bench.
+    #[arg(long, value_name = "DIR", requires = "which")]
+    publish: Option<PathBuf>,
     /// Arguments for the benchmarks: a part of a benchmark's name; with `kernel`, numbers of peers
-    /// [default: 1000 10000].
+    /// [default: 1000 10000 50000].
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
 }
@@ -79,7 +85,7 @@ fn kernel(args: &Args) -> Result<()> {
         command.arg("--").arg(&bench.path);
     }
     if args.arguments.is_empty() {
-        command.args(["1000", "10000"]);
+        command.args(["1000", "10000", "50000"]);
     } else {
         command.args(&args.arguments);
     }
@@ -90,98 +96,38 @@ fn kernel(args: &Args) -> Result<()> {
     }
     fs::write(KERNEL_FIGURES, &figures)
         .with_context(|| format!("cannot write {KERNEL_FIGURES}"))?;
-    println!("{}", tables(&figures)?);
+    let figures = Figures::read(&figures)?;
+    println!("{}", figures.tables());
     eprintln!("all figures are in {KERNEL_FIGURES}");
+    if let Some(dir) = &args.publish {
+        publish(&figures, dir)?;
+    }
     Ok(())
 }
 
-/// One figure of the benchmark of the kernel, as it prints it.
-#[derive(Debug, serde::Deserialize)]
-struct Figure {
-    contender: String,
-    operation: String,
-    interface_peers: u64,
-    measured_peers: u32,
-    nanoseconds: u64,
-}
-
-/// A table for each operation, in Markdown: microseconds a peer.
-fn tables(figures: &str) -> Result<String> {
-    let mut operations: Vec<String> = Vec::new();
-    let mut sizes = BTreeSet::new();
-    // Of operation, contender and size; contenders in the order in which they came.
-    let mut contenders: Vec<String> = Vec::new();
-    let mut cells: BTreeMap<(String, String, u64), f64> = BTreeMap::new();
-    for line in figures.lines().filter(|line| line.starts_with('{')) {
-        let figure: Figure =
-            serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?;
-        if !operations.contains(&figure.operation) {
-            operations.push(figure.operation.clone());
-        }
-        if !contenders.contains(&figure.contender) {
-            contenders.push(figure.contender.clone());
-        }
-        sizes.insert(figure.interface_peers);
-        let all = Duration::from_nanos(figure.nanoseconds).as_secs_f64();
-        let each = all * 1e6 / f64::from(figure.measured_peers.max(1));
-        cells.insert((figure.operation, figure.contender, figure.interface_peers), each);
+/// Writes what the documentation shows.
+fn publish(figures: &Figures, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let write = |name: &str, text: &str| {
+        let path = dir.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    write("kernel.json", &figures.json()?)?;
+    let mut page = vec![
+        "# Programming the kernel: the figures".to_owned(),
+        "Written by `cargo xtask bench kernel --publish docs/bench`; what they mean is in \
+         [README.md](README.md)."
+            .to_owned(),
+    ];
+    for operation in figures.operations() {
+        write(&format!("kernel-{operation}.svg"), &plot::bars(figures, operation))?;
+        page.push(figures.table(operation));
+        page.push(format!("![{operation}](kernel-{operation}.svg)"));
     }
-    let mut lines = Vec::new();
-    for operation in operations {
-        let heads: Vec<String> = sizes.iter().map(|size| format!(" {size} peers |")).collect();
-        lines.push(format!("\n| {operation}, µs a peer |{}", heads.concat()));
-        lines.push(format!("|---|{}", "---:|".repeat(sizes.len())));
-        for contender in &contenders {
-            let row: Vec<Option<&f64>> = sizes
-                .iter()
-                .map(|size| cells.get(&(operation.clone(), contender.clone(), *size)))
-                .collect();
-            if row.iter().all(Option::is_none) {
-                continue;
-            }
-            let row: Vec<String> = row.into_iter().map(cell).collect();
-            lines.push(format!("| {contender} |{}", row.concat()));
-        }
-    }
-    Ok(lines.join("\n").trim_start().to_owned())
-}
-
-/// Three significant digits, as far as there are any after the point.
-fn cell(each: Option<&f64>) -> String {
-    match each {
-        None => " — |".to_owned(),
-        Some(each) if *each < 10.0 => format!(" {each:.2} |"),
-        Some(each) if *each < 100.0 => format!(" {each:.1} |"),
-        Some(each) => format!(" {each:.0} |"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tables;
-
-    #[test]
-    fn figures_become_a_table_for_each_operation() {
-        let figure = |contender: &str, size: u32, nanoseconds: u32| {
-            serde_json::json!({
-                "contender": contender, "operation": "psk", "interface_peers": size,
-                "measured_peers": size, "nanoseconds": nanoseconds,
-            })
-            .to_string()
-        };
-        let figures = [
-            figure("ours", 10, 15_600),
-            figure("tool", 10, 1_740_000),
-            figure("ours", 100, 156_000),
-        ];
-
-        let table = tables(&figures.join("\r\n")).unwrap();
-
-        let expected = "\
-            | psk, µs a peer | 10 peers | 100 peers |\n\
-            |---|---:|---:|\n\
-            | ours | 1.56 | 1.56 |\n\
-            | tool | 174 | — |";
-        assert_eq!(table, expected);
-    }
+    write("kernel-scale.svg", &plot::scale(figures, "wg-netlink"))?;
+    page.push("The cost of a peer by the number of peers:".to_owned());
+    page.push("![scale](kernel-scale.svg)\n".to_owned());
+    write("kernel.md", &page.join("\n\n"))?;
+    eprintln!("the pages and plots are in {}", dir.display());
+    Ok(())
 }
