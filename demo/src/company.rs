@@ -2,11 +2,13 @@
 //! commands that an administrator types.
 
 use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use mfa_core::factor::totp::TotpSecret;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -14,8 +16,47 @@ use tokio::runtime::Runtime;
 use crate::lab::{self, CORE, Host, Lab, Service};
 use crate::mail::{self, Mailbox};
 
-/// Core's address for clients.
+/// Where core of a lab is for clients.
 pub const PUBLIC_URL: &str = "https://10.77.0.1:8443/";
+
+/// Where core stands.
+#[derive(Debug)]
+pub struct Site {
+    /// The host that it runs on.
+    pub host: Host,
+    /// Where clients reach it.
+    pub public: SocketAddr,
+    /// Where gateways reach it.
+    pub gateways: SocketAddr,
+    /// Where its mail server listens.
+    pub mail: SocketAddr,
+}
+
+impl Site {
+    /// The lab's own namespace, with the ports that core has by itself.
+    #[must_use]
+    pub fn in_lab(lab: &Lab) -> Self {
+        let core = Ipv4Addr::new(10, 77, 0, 1);
+        Self {
+            host: Host::core(lab.directory()),
+            public: (core, 8443).into(),
+            gateways: (core, 8444).into(),
+            mail: (Ipv4Addr::LOCALHOST, 2525).into(),
+        }
+    }
+
+    /// This machine's loopback, with ports that are free.
+    ///
+    /// # Errors
+    ///
+    /// If there is no free port.
+    pub fn on_loopback(directory: &Path) -> Result<Self> {
+        let free = || -> Result<SocketAddr> {
+            Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+        };
+        Ok(Self { host: Host::core(directory), public: free()?, gateways: free()?, mail: free()? })
+    }
+}
 
 /// Finds one of our programs: in `$WGMFA_BIN_DIR`, else beside this one.
 ///
@@ -43,7 +84,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Company {
     directory: PathBuf,
-    host: Host,
+    site: Site,
     core: Option<Service>,
     mailbox: Mailbox,
     _mail: Runtime,
@@ -56,20 +97,26 @@ impl Company {
     ///
     /// If one of them does not come up; with what it said.
     pub fn found(lab: &Lab) -> Result<Self> {
-        let directory = lab.directory().join("core");
+        Self::found_at(Site::in_lab(lab))
+    }
+
+    /// As [`found`](Self::found), elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`found`](Self::found).
+    pub fn found_at(site: Site) -> Result<Self> {
+        let directory = site.host.directory().join("core");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mailbox = Mailbox::default();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:2525"))?;
+        let listener = runtime.block_on(TcpListener::bind(site.mail))?;
         runtime.spawn(mail::serve(listener, mailbox.clone()));
-        let mut company = Self {
-            host: Host::core(lab.directory()),
-            directory,
-            core: None,
-            mailbox,
-            _mail: runtime,
-        };
-        company.admin(&["init", "--url", PUBLIC_URL])?;
+        let (public, gateways) = (site.public.to_string(), site.gateways.to_string());
+        let mut company = Self { directory, site, core: None, mailbox, _mail: runtime };
+        let url = format!("https://{public}/");
+        let listen = ["--listen", &public, "--gateways-listen", &gateways];
+        company.admin(&[&["init", "--url", &url][..], &listen].concat())?;
         company.start()?;
         Ok(company)
     }
@@ -81,16 +128,11 @@ impl Company {
     /// If it does not within ten seconds; with what it said.
     pub fn start(&mut self) -> Result<()> {
         let mut command = self.core_bin()?;
-        command
-            .arg("serve")
-            .env("WGMFA_SMTP__URL", "smtp://127.0.0.1:2525")
-            .env("WGMFA_SMTP__FROM", "wg-mfa <vpn@example.org>")
-            .env("WGMFA_SESSIONS__CHECK_PERIOD", "1s");
-        let mut core = self.host.spawn("core", &mut command)?;
-        let url = self.health_address();
+        command.arg("serve").env("WGMFA_SESSIONS__CHECK_PERIOD", "1s");
+        let mut core = self.site.host.spawn("core", &mut command)?;
         eventually("core answers", || {
             ensure!(core.is_running(), "core has ended:\n{}", core.log());
-            Ok(std::net::TcpStream::connect(&url).is_ok())
+            Ok(std::net::TcpStream::connect(self.site.public).is_ok())
         })?;
         self.core = Some(core);
         Ok(())
@@ -111,13 +153,7 @@ impl Company {
     ///
     /// If it fails; with what it said.
     pub fn admin(&self, arguments: &[&str]) -> Result<Value> {
-        let output = self
-            .core_bin()?
-            .env("WGMFA_SMTP__URL", "smtp://127.0.0.1:2525")
-            .env("WGMFA_SMTP__FROM", "wg-mfa <vpn@example.org>")
-            .arg("--json")
-            .args(arguments)
-            .output()?;
+        let output = self.core_bin()?.arg("--json").args(arguments).output()?;
         json(&output).with_context(|| format!("core-bin {}", arguments.join(" ")))
     }
 
@@ -134,13 +170,13 @@ impl Company {
     }
 
     fn core_bin(&self) -> Result<Command> {
-        let mut command = self.host.command(program("core-bin")?);
-        command.arg("--dir").arg(&self.directory);
+        let mut command = self.site.host.command(program("core-bin")?);
+        command
+            .arg("--dir")
+            .arg(&self.directory)
+            .env("WGMFA_SMTP__URL", format!("smtp://{}", self.site.mail))
+            .env("WGMFA_SMTP__FROM", "wg-mfa <vpn@example.org>");
         Ok(command)
-    }
-
-    fn health_address(&self) -> String {
-        format!("{}:8443", self.host.address())
     }
 }
 
@@ -374,8 +410,7 @@ impl Laptop {
         code: &mut dyn FnMut() -> Result<String>,
     ) -> Result<Value> {
         let file = self.host.directory().join(format!("{}.code", self.name));
-        let path = file.display();
-        let wait = format!("until [ -s {path} ]; do sleep 0.02; done; cat {path}; rm {path}");
+        let wait = wait_for(&file);
         let child = self
             .client_bin()?
             .args(["--json", "connect", location, "--detach", "--backend", &self.backend])
@@ -385,10 +420,7 @@ impl Laptop {
             .spawn()?;
         let code = code();
         if let Ok(code) = &code {
-            // Written elsewhere and renamed, so that half a code is never read.
-            let draft = file.with_extension("draft");
-            std::fs::write(&draft, code)?;
-            std::fs::rename(&draft, &file)?;
+            hand_over(&file, code)?;
         }
         let output = child.wait_with_output()?;
         code?;
@@ -431,7 +463,21 @@ impl Laptop {
     }
 }
 
-/// An authenticator app that is not ours: `oathtool`.
+/// A shell command that prints a code once somebody has [handed it over](hand_over).
+pub(crate) fn wait_for(file: &Path) -> String {
+    let path = file.display();
+    format!("until [ -s {path} ]; do sleep 0.02; done; cat {path}; rm {path}")
+}
+
+/// Hands a code to the command that waits for it, all of it at once.
+pub(crate) fn hand_over(file: &Path, code: &str) -> Result<()> {
+    let draft = file.with_extension("draft");
+    std::fs::write(&draft, code)?;
+    std::fs::rename(&draft, file)?;
+    Ok(())
+}
+
+/// An authenticator app: `oathtool`, which is not ours, where it is installed.
 #[derive(Debug)]
 pub struct Authenticator {
     secret: String,
@@ -448,13 +494,25 @@ impl Authenticator {
     ///
     /// # Errors
     ///
-    /// If `oathtool` is missing.
+    /// If the secret is none.
     pub fn code(&self, offset: i64) -> Result<String> {
+        if Command::new("oathtool").arg("--version").output().is_err() {
+            return self.own_code(offset);
+        }
         let when = format!("{} seconds", offset.saturating_mul(30));
         let mut command = Command::new("oathtool");
         command.args(["--totp", "--base32", "--now", &when, &self.secret]);
         let output = command.output().context("`oathtool` is missing")?;
         Ok(lab::text(&output)?.trim().to_owned())
+    }
+
+    /// The same by the library that core uses: for a first look where nothing is installed.
+    fn own_code(&self, offset: i64) -> Result<String> {
+        let secret = TotpSecret::from_base32(&self.secret).context("this is no TOTP secret")?;
+        let span = Duration::from_secs(offset.unsigned_abs().saturating_mul(30));
+        let now = core_bin::clock::Clock::system().now();
+        let then = if offset < 0 { now.saturating_sub(span) } else { now.saturating_add(span) };
+        Ok(secret.code_at(then).expose_text().to_string())
     }
 }
 

@@ -6,7 +6,7 @@
 //! end answers.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -38,6 +38,7 @@ struct Inner {
     runtime: Handle,
     device: Device<Transport>,
     public_key: Mutex<Option<PublicKey>>,
+    addresses: Mutex<Vec<IpNet>>,
     to_tunnel: mpsc::Sender<Vec<u8>>,
     from_tunnel: tokio::sync::Mutex<mpsc::Receiver<Vec<u8>>>,
 }
@@ -62,9 +63,37 @@ impl Tunnel {
             runtime: Handle::current(),
             device,
             public_key: Mutex::new(None),
+            addresses: Mutex::new(Vec::new()),
             to_tunnel,
             from_tunnel: tokio::sync::Mutex::new(from_tunnel),
         })))
+    }
+
+    /// Sends an ICMP echo request from this end's own address and says whether the answer came
+    /// within a second. Called from outside the runtime.
+    #[must_use]
+    pub fn pings(&self, to: Ipv4Addr, number: u16) -> bool {
+        let own = self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = own.iter().find_map(|net| match net.addr() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        drop(own);
+        let Some(from) = from else { return false };
+        let answer = self.ping(from, to, number, Duration::from_secs(1));
+        self.0.runtime.block_on(answer).is_some()
+    }
+
+    /// Whether the tunnel still has a peer; a client's without one is over.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.dump().is_ok_and(|peers| !peers.is_empty())
+    }
+
+    /// Puts one packet that nobody answers into the tunnel, so that a handshake begins.
+    pub fn wake(&self, to: Ipv4Addr) {
+        // A full tunnel is awake.
+        let _ = self.0.to_tunnel.try_send(icmp::request(Ipv4Addr::UNSPECIFIED, to, 0));
     }
 
     /// Answers every ICMP echo request that comes out of the tunnel, for ever.
@@ -151,7 +180,8 @@ impl WireGuard for Tunnel {
         })?
     }
 
-    fn set_addresses(&self, _: &[IpNet]) -> Result<(), Error> {
+    fn set_addresses(&self, addresses: &[IpNet]) -> Result<(), Error> {
+        addresses.clone_into(&mut self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(())
     }
 

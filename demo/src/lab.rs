@@ -26,6 +26,12 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
+/// The number outside of the process whose child stands inside.
+#[must_use]
+pub fn outer_process() -> String {
+    env::var(INSIDE).unwrap_or_default()
+}
+
 /// Says whether [`enter`] can work here, and if not why.
 ///
 /// # Errors
@@ -43,7 +49,10 @@ pub fn possible() -> Result<()> {
 /// If the namespaces cannot be had; [`possible`] says so beforehand.
 pub fn enter() -> Result<()> {
     let mut command = unshare()?;
-    command.arg(env::current_exe()?).args(env::args_os().skip(1)).env(INSIDE, "1");
+    command
+        .arg(env::current_exe()?)
+        .args(env::args_os().skip(1))
+        .env(INSIDE, std::process::id().to_string());
     Err(command.exec()).context("cannot run `unshare`")
 }
 
@@ -90,7 +99,8 @@ pub fn within(test: &str, body: impl FnOnce(&mut Lab) -> Result<()>) -> Result<(
 }
 
 /// What the services in this directory have said, file by file.
-fn logs(directory: &Path) -> String {
+#[must_use]
+pub fn logs(directory: &Path) -> String {
     let mut all = String::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();

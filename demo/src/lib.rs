@@ -1,6 +1,7 @@
 //! A laboratory for the whole journey: a small internet on one machine, a mail server that takes
 //! everything, and WireGuard without privileges. The demonstration and the journeys' tests use it.
 
+pub mod alone;
 pub mod company;
 pub mod in_process;
 pub mod lab;

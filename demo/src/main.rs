@@ -1,9 +1,11 @@
 //! The demonstration: the whole journey on one machine, for real.
 
+use std::fs::File;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
+use demo::alone;
 use demo::company::{Company, Gateway, Laptop};
 use demo::lab::{self, Lab};
 use demo::story::{self, Teller, World};
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.backend == Backend::InProcess {
-        return in_process("it was asked for");
+        return in_process("as was asked");
     }
     if !lab::is_inside() {
         if let Err(reason) = lab::possible() {
@@ -66,72 +68,90 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 fn in_process(reason: &str) -> Result<bool> {
-    bail!("not yet ({reason})")
+    say(&format!("WireGuard: userspace in this process ({reason})."));
+    let directory = tempfile::tempdir()?;
+    let mut teller = Teller::new();
+    if let Err(error) = alone::tell(&mut teller, directory.path()) {
+        complain(&format!("{error:#}\n{}", lab::logs(directory.path())));
+        teller.check("the story was told to its end", false);
+    }
+    Ok(teller.finish())
 }
 
 fn in_lab(arguments: &Arguments) -> Result<bool> {
     let directory = tempfile::tempdir()?;
     let mut lab = Lab::new(directory.path())?;
-    let backend = choose(arguments.backend)?;
+    let Some(backend) = choose(arguments.backend)? else {
+        return in_process("neither the kernel's WireGuard nor /dev/net/tun can be used here");
+    };
     let mut teller = Teller::new();
-    let outcome = story_in_lab(&mut teller, &mut lab, backend);
-    if let Err(error) = &outcome {
+    // What the story has set up runs until this function ends.
+    let stage = story_in_lab(&mut teller, &mut lab, backend);
+    if let Err(error) = &stage {
         complain(&format!("{error:#}\n{}", lab.logs()));
         teller.check("the story was told to its end", false);
     }
     let passed = teller.finish();
+    if stage.is_ok() && !arguments.once {
+        stay(&lab)?;
+    }
     Ok(passed)
 }
 
-/// Picks the back end inside the lab and says why.
-fn choose(wanted: Backend) -> Result<&'static str> {
+/// Picks the back end inside the lab and says why; `None`: neither can be had.
+fn choose(wanted: Backend) -> Result<Option<&'static str>> {
     let kernel = lab::run("ip", ["link", "add", "probe", "type", "wireguard"])
         .and_then(|_| lab::run("ip", ["link", "delete", "probe"]));
-    let tun = std::path::Path::new("/dev/net/tun").exists();
+    // The device may be there and yet be root's alone.
+    let tun = File::options().read(true).write(true).open("/dev/net/tun").is_ok();
     match (wanted, kernel, tun) {
         (Backend::Kernel, Err(error), _) => {
             Err(error).context("this kernel has no WireGuard: `modprobe wireguard`")
         }
         (Backend::Auto | Backend::Kernel, Ok(_), _) => {
             say("WireGuard: the kernel's, in network namespaces.");
-            Ok("kernel")
+            Ok(Some("kernel"))
         }
         (_, _, true) => {
             say(
                 "WireGuard: userspace on TUN, in network namespaces (this kernel has no WireGuard).",
             );
-            Ok("userspace")
+            Ok(Some("userspace"))
         }
-        _ => bail!("neither kernel WireGuard nor /dev/net/tun is here; try --backend in-process"),
+        (Backend::Userspace, ..) => {
+            bail!("/dev/net/tun cannot be opened; try --backend in-process")
+        }
+        _ => Ok(None),
     }
 }
 
-fn story_in_lab(teller: &mut Teller, lab: &mut Lab, backend: &str) -> Result<()> {
+/// Leaves everything running for a person who wants to look around.
+fn stay(lab: &Lab) -> Result<()> {
+    let directory = lab.directory().display();
+    let bin = demo::company::program("core-bin")?;
+    let bin = bin.parent().unwrap_or(&bin).display();
+    let run = lab::outer_process();
+    say(&format!(
+        "\nEverything keeps running. From another terminal, as the same user:\n\n  \
+         nsenter --target $(pgrep --parent {run} | head -1) --all\n\nThere, with \
+         PATH={bin}:$PATH:\n\n  \
+         core-bin --dir {directory}/core session list --all\n  \
+         core-bin --dir {directory}/core audit list\n  \
+         ip netns exec gateway wg show\n  \
+         ip netns exec laptop client-bin --dir {directory}/laptop status\n\nEnter or Ctrl-C ends it, \
+         and nothing is left behind."
+    ));
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
+}
+
+fn story_in_lab(teller: &mut Teller, lab: &mut Lab, backend: &str) -> Result<(Company, InLab)> {
     teller.say("core", "starts from an empty directory: SQLite, its own CA, a mail server");
     let company = Company::found(lab)?;
-    let threshold = story::THRESHOLD.as_secs().to_string();
-    teller.say("admin", "adds the location \u{201c}office\u{201d}: MFA required, TOTP or e-mail");
-    company.admin(&[
-        "location",
-        "add",
-        "office",
-        "--address",
-        "10.1.0.1/24",
-        "--endpoint",
-        "10.77.0.2:51820",
-        "--allowed-ips",
-        "10.99.0.0/24",
-        "--mfa",
-        "on",
-        "--mfa-methods",
-        "totp,email",
-        "--peer-disconnect-threshold",
-        &threshold,
-    ])?;
+    story::add_office(teller, &company, "10.77.0.2:51820")?;
     teller.say("gateway", "enrolls with a one-use token and programs WireGuard");
     let gateway = Gateway::join(&company, lab, "office", "gateway", "10.99.0.1", backend)?;
-    teller.say("admin", "adds the user alice and gives her an enrollment link");
-    company.admin(&["user", "add", "alice", "--email", "alice@example.org"])?;
+    story::add_alice(teller, &company)?;
     let laptop = Laptop::new(lab, "laptop", backend)?;
     teller.say("laptop", "enrolls: its private key never leaves it");
     laptop.enroll(&company, "alice")?;
@@ -139,7 +159,8 @@ fn story_in_lab(teller: &mut Teller, lab: &mut Lab, backend: &str) -> Result<()>
     let authenticator = laptop.set_up_totp()?;
     laptop.set_up_email(&company)?;
     let world = InLab { gateway, laptop };
-    story::tell(teller, &world, &authenticator, company.mailbox())
+    story::tell(teller, &world, &authenticator, company.mailbox())?;
+    Ok((company, world))
 }
 
 struct InLab {
@@ -168,10 +189,8 @@ impl World for InLab {
         Ok(self.gateway.peers()?.len())
     }
 
-    fn status(&self) -> Result<String> {
-        let status = self.laptop.client(&["status"])?;
-        let said = status.pointer("/locations/0/last_end/detail").and_then(Value::as_str);
-        Ok(said.unwrap_or("no word of an end").to_owned())
+    fn status(&self) -> Result<Value> {
+        self.laptop.client(&["status"])
     }
 
     fn wg_show(&self) -> Result<String> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::company::{Authenticator, within};
+use crate::company::{Authenticator, Company, within};
 use crate::mail::Mailbox;
 
 /// The idle threshold of the demonstration's location: short, so that a person can wait for it.
@@ -41,12 +41,12 @@ pub trait World {
     /// If it cannot be asked.
     fn peers(&self) -> Result<usize>;
 
-    /// The client's own view of the connection, in one line.
+    /// What `client-bin status` answers.
     ///
     /// # Errors
     ///
     /// If it cannot be asked.
-    fn status(&self) -> Result<String>;
+    fn status(&self) -> Result<Value>;
 
     /// The gateway's WireGuard in the style of `wg show`.
     ///
@@ -99,6 +99,37 @@ impl Default for Teller {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The state that a client's status gives its first location.
+#[must_use]
+pub fn state(status: &Value) -> Option<&str> {
+    status.pointer("/locations/0/state").and_then(Value::as_str)
+}
+
+/// The administrator adds the location that the story is about.
+///
+/// # Errors
+///
+/// What core said.
+pub fn add_office(teller: &Teller, company: &Company, endpoint: &str) -> Result<()> {
+    let threshold = THRESHOLD.as_secs().to_string();
+    teller.say("admin", "adds the location \u{201c}office\u{201d}: MFA required, TOTP or e-mail");
+    let mut command = vec!["location", "add", "office", "--endpoint", endpoint];
+    command.extend(["--address", "10.1.0.1/24", "--allowed-ips", "10.99.0.0/24"]);
+    command.extend(["--mfa", "on", "--mfa-methods", "totp,email"]);
+    command.extend(["--peer-disconnect-threshold", &threshold]);
+    company.admin(&command).map(drop)
+}
+
+/// The administrator adds the person that the story is about.
+///
+/// # Errors
+///
+/// What core said.
+pub fn add_alice(teller: &Teller, company: &Company) -> Result<()> {
+    teller.say("admin", "adds the user alice and gives her an enrollment token");
+    company.admin(&["user", "add", "alice", "--email", "alice@example.org"]).map(drop)
 }
 
 /// Tells the whole story.
@@ -163,7 +194,9 @@ pub fn tell(
     teller.check("after the end nothing passes", !world.ping()?);
     let mut status = String::new();
     let told = within(THRESHOLD * 4, "the client knows", || {
-        status = world.status()?;
+        let said = world.status()?;
+        let end = said.pointer("/locations/0/last_end/detail").and_then(Value::as_str);
+        end.unwrap_or("no word of an end").clone_into(&mut status);
         Ok(status.contains("no activity"))
     });
     teller.say("client", &format!("\u{201c}{status}\u{201d}"));
@@ -175,10 +208,11 @@ pub fn tell(
 /// The client's own words, out of its JSON.
 fn words(error: &anyhow::Error) -> String {
     let said = error.root_cause().to_string();
-    let json: Option<Value> =
-        said.find('{').and_then(|at| serde_json::from_str(said.get(at..)?).ok());
-    let words = json.as_ref().and_then(|json| json.get("error")).and_then(Value::as_str);
-    words.map_or_else(|| said.clone(), str::to_owned)
+    let from_line = |line: &str| {
+        let json: Value = serde_json::from_str(line.get(line.find('{')?..)?).ok()?;
+        json.get("error")?.as_str().map(str::to_owned)
+    };
+    said.lines().rev().find_map(from_line).unwrap_or(said)
 }
 
 #[expect(clippy::print_stdout, reason = "the demonstration's output")]
