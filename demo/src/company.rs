@@ -30,6 +30,12 @@ pub struct Site {
     pub gateways: SocketAddr,
     /// Where its mail server listens.
     pub mail: SocketAddr,
+    /// How often core looks for idle sessions: by itself every 60 s, here every second.
+    pub check_period: String,
+    /// How often gateways report: by themselves every 30 s, here every second.
+    pub statistics_period: String,
+    /// More of core's environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Site {
@@ -42,6 +48,9 @@ impl Site {
             public: (core, 8443).into(),
             gateways: (core, 8444).into(),
             mail: (Ipv4Addr::LOCALHOST, 2525).into(),
+            check_period: "1s".into(),
+            statistics_period: "1s".into(),
+            environment: Vec::new(),
         }
     }
 
@@ -54,7 +63,15 @@ impl Site {
         let free = || -> Result<SocketAddr> {
             Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
         };
-        Ok(Self { host: Host::core(directory), public: free()?, gateways: free()?, mail: free()? })
+        Ok(Self {
+            host: Host::core(directory),
+            public: free()?,
+            gateways: free()?,
+            mail: free()?,
+            check_period: "1s".into(),
+            statistics_period: "1s".into(),
+            environment: Vec::new(),
+        })
     }
 }
 
@@ -128,7 +145,7 @@ impl Company {
     /// If it does not within ten seconds; with what it said.
     pub fn start(&mut self) -> Result<()> {
         let mut command = self.core_bin()?;
-        command.arg("serve").env("WGMFA_SESSIONS__CHECK_PERIOD", "1s");
+        command.arg("serve").env("WGMFA_SESSIONS__CHECK_PERIOD", &self.site.check_period);
         let mut core = self.site.host.spawn("core", &mut command)?;
         eventually("core answers", || {
             ensure!(core.is_running(), "core has ended:\n{}", core.log());
@@ -175,7 +192,8 @@ impl Company {
             .arg("--dir")
             .arg(&self.directory)
             .env("WGMFA_SMTP__URL", format!("smtp://{}", self.site.mail))
-            .env("WGMFA_SMTP__FROM", "wg-mfa <vpn@example.org>");
+            .env("WGMFA_SMTP__FROM", "wg-mfa <vpn@example.org>")
+            .envs(self.site.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 }
@@ -208,6 +226,7 @@ pub struct Gateway {
     interface: String,
     directory: PathBuf,
     backend: String,
+    statistics_period: String,
     service: Option<Service>,
 }
 
@@ -236,6 +255,7 @@ impl Gateway {
             interface: format!("wg-{name}"),
             directory: lab.directory().join(name),
             backend: backend.to_owned(),
+            statistics_period: company.site.statistics_period.clone(),
             service: None,
         };
         let (token, pin) = (text(&ticket, "token")?, text(&ticket, "ca_pin")?);
@@ -258,7 +278,7 @@ impl Gateway {
         let mut command = self.gateway_bin()?;
         command
             .args(["run", "--interface", &self.interface, "--backend", &self.backend])
-            .env("WGMFA_GATEWAY_STATISTICS_PERIOD", "1s");
+            .env("WGMFA_GATEWAY_STATISTICS_PERIOD", &self.statistics_period);
         let mut service = self.host.spawn(&self.name, &mut command)?;
         eventually("the gateway has core's word", || {
             ensure!(service.is_running(), "the gateway has ended:\n{}", service.log());

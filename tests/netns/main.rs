@@ -9,12 +9,13 @@ mod enroll;
 mod everything;
 mod foreign;
 mod idle;
+mod independent;
 mod revoke;
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use demo::company::{Authenticator, Company, Gateway, Laptop, eventually, within};
+use demo::company::{Authenticator, Company, Gateway, Laptop, Site, eventually, within};
 use demo::lab::Lab;
 use serde_json::Value;
 
@@ -54,7 +55,12 @@ impl Office {
     }
 
     fn with(lab: &mut Lab, policy: &[&str]) -> Result<Self> {
-        let company = Company::found(lab)?;
+        let site = Site::in_lab(lab);
+        Self::at(lab, site, policy)
+    }
+
+    fn at(lab: &mut Lab, site: Site, policy: &[&str]) -> Result<Self> {
+        let company = Company::found_at(site)?;
         add_location(&company, "office", "10.1.0.1/24,fd10::1/64", "10.77.0.2:51820", policy)?;
         let gateway = join_gateway(&company, lab, "office", "gw1", SERVER)?;
         company.admin(&["user", "add", "alice", "--email", "alice@example.org"])?;

@@ -96,6 +96,10 @@ fn command(args: &GroupArgs, built: &Built, test: &Program) -> Command {
     if matches!(args.group, Group::Userspace | Group::Kernel | Group::TimeTravel) {
         command.arg("--test-threads=1");
     }
+    if args.group == Group::Kernel && test.name == "netns" {
+        // They are about PostgreSQL and a mail server, which the host has and the machine has not.
+        command.args(["--skip", "independent::"]);
+    }
     command.args(&args.arguments);
     command
 }
