@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 
 use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use wg_types::{PeerConfig, PresharedKey, PrivateKey};
 
 use super::super::abi::{
@@ -387,4 +389,63 @@ fn a_peer_cut_over_messages_is_refused_once() {
     let mut channel = opened((0..20).map(|_| Step::Answers(libc::EINVAL)).collect());
     let error = channel.apply(&[big]).unwrap_err();
     assert_eq!(error.refused().len(), 1);
+}
+
+/// Any kernel at all: it answers with bytes, with errors, or not.
+#[derive(Debug)]
+struct Chaos(VecDeque<Result<Vec<u8>, i32>>);
+
+impl Transport for Chaos {
+    fn send(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
+        into.clear();
+        match self.0.pop_front() {
+            Some(Ok(bytes)) => into.extend_from_slice(&bytes),
+            Some(Err(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            None => return Err(io::ErrorKind::WouldBlock.into()),
+        }
+        Ok(())
+    }
+}
+
+fn chaos() -> impl Strategy<Value = VecDeque<Result<Vec<u8>, i32>>> {
+    // Headers that are right, with the number of one of the first requests, and anything else.
+    let message = (0..40_u16, any::<u16>(), 0..6_u32, vec(any::<u8>(), 0..200)).prop_map(
+        |(kind, flags, sequence, payload)| {
+            let len = u32::try_from(16 + payload.len()).unwrap();
+            let mut bytes = len.to_ne_bytes().to_vec();
+            bytes.extend_from_slice(&kind.to_ne_bytes());
+            bytes.extend_from_slice(&flags.to_ne_bytes());
+            bytes.extend_from_slice(&sequence.to_ne_bytes());
+            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&payload);
+            bytes
+        },
+    );
+    let datagram = prop_oneof![
+        4 => message.prop_map(Ok),
+        1 => vec(any::<u8>(), 0..100).prop_map(Ok),
+        1 => prop_oneof![Just(libc::ENOBUFS), Just(libc::EINTR), Just(libc::EBUSY)].prop_map(Err),
+    ];
+    vec(datagram, 0..30).prop_map(VecDeque::from)
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_kernel_says_every_call_ends(answers in chaos()) {
+        let mut channel = opened(Vec::new());
+        let Channel { target, sequence, .. } = &mut channel;
+        let (target, sequence) = (target.clone(), *sequence);
+        let wiped = || Wiped(Vec::with_capacity(MESSAGE_MAX));
+        let transport = Chaos(answers);
+        let mut channel =
+            Channel { transport, target, sequence, request: wiped(), answer: wiped() };
+        let _ = channel.apply(&psks(3));
+        let _ = channel.interface();
+        let _ = channel.stats(&mut |_| {});
+        let _ = channel.configure(&InterfaceConfig::default());
+    }
 }
