@@ -132,10 +132,16 @@ impl Lab {
     ///
     /// What `ip` or `mount` said.
     pub fn new(directory: &Path) -> Result<Self> {
-        // `ip netns` and userspace WireGuard keep files under /run: give them an empty one.
-        run("mount", ["-t", "tmpfs", "tmpfs", "/run"])?;
-        fs::create_dir_all("/run/netns")?;
-        fs::create_dir_all("/run/wireguard")?;
+        // `ip netns` and userspace WireGuard keep files here, which must not be the host's.
+        for place in ["/run/netns", "/run/wireguard"] {
+            if fs::create_dir_all(place).is_ok() {
+                run("mount", ["-t", "tmpfs", "tmpfs", place])?;
+            } else {
+                // Without root the host's /run cannot be written to: hide it.
+                run("mount", ["-t", "tmpfs", "tmpfs", "/run"])?;
+                fs::create_dir_all(place)?;
+            }
+        }
         run("ip", ["link", "set", "lo", "up"])?;
         run("ip", ["link", "add", "internet", "type", "bridge", "forward_delay", "0"])?;
         run("ip", ["address", "add", &format!("{CORE}/24"), "dev", "internet"])?;
