@@ -4,6 +4,7 @@
 
 mod addresses;
 mod audit;
+mod crash;
 mod domain;
 mod factors;
 mod jobs;

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const SCRIPT: &str = r#"
 set -eu
 dir=$1 port=$2
+# An interrupted test interrupts this, too; it must still clean up behind it.
+trap '' HUP INT TERM
 trap 'rm -rf "$dir"' EXIT
 PATH=$PATH:$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
 command -v initdb >/dev/null || { echo "initdb: not found"; exit 1; }
