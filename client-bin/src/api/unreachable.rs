@@ -116,6 +116,9 @@ impl Unreachable {
         let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()).cloned();
         let server = server.to_owned();
         match cause {
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Http { server, source: error.into() }
+            }
             None => Self::Connect { server, source: error },
             Some(TlsError::InvalidMessage(_)) => Self::NotTls { server },
             Some(TlsError::InvalidCertificate(certificate)) => {
