@@ -12,6 +12,8 @@
 //! - Two interfaces may listen on one port without an error, and then share it by chance.
 //! - A handshake is stamped when an initiation is answered, so it does not prove that the peer is
 //!   there; the time is right to about a second.
+//! - Its threads end on SIGINT and SIGTERM. The process is then sent SIGTERM again, so that a
+//!   program's own handler sees it (`signals`).
 //! - The interface is up from the start; the MTU should not exceed 1500.
 //!
 //! Both crates log: the former, at level `trace`, prints keys if it is used directly, which nothing
@@ -40,6 +42,9 @@ use crate::link::{Links, os_error};
 use crate::model::Peers;
 use crate::{ApplyError, Backend, Error, Refused, WireGuard};
 
+use self::signals::Watch;
+
+mod signals;
 mod uapi;
 
 /// For a log filter (`RUST_LOG`): these targets say nothing below a warning.
@@ -62,6 +67,8 @@ pub struct UserspaceInterface {
 }
 
 struct State {
+    /// Goes before the threads that it watches.
+    watch: Option<Watch>,
     /// The threads and the TUN device; `None`: removed.
     device: Option<WGApi<Userspace>>,
     /// Whether the key is one that was asked for.
@@ -90,7 +97,14 @@ impl UserspaceInterface {
             return Err(Error::NameTaken { name: name.to_owned() });
         }
         let device = start(name)?;
-        let state = State { device: Some(device), has_key: false, handshakes: BTreeMap::new() };
+        // The threads have the name of the one that started them.
+        let watch = Watch::begin(name.to_owned()).map_err(|error| os_error(&error, "start"))?;
+        let state = State {
+            watch: Some(watch),
+            device: Some(device),
+            has_key: false,
+            handshakes: BTreeMap::new(),
+        };
         let interface = Self { name: name.to_owned(), links, state: Mutex::new(state) };
         // Without any key it would crash at the first packet that is sent to its port.
         let config = InterfaceConfig { private_key: Some(throwaway_key()?), ..Default::default() };
@@ -271,6 +285,7 @@ impl WireGuard for UserspaceInterface {
         if let Some(mark) = self.read(&mut state).ok().and_then(|interface| interface.fwmark) {
             self.links.remove_all_rules(mark.get())?;
         }
+        state.watch = None;
         state.device = None;
         drop(state);
         self.links.delete(&self.name)
@@ -325,7 +340,7 @@ fn start(name: &str) -> Result<WGApi<Userspace>, Error> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(SOCKETS);
     made.map_err(|error| os_error(&error, "make /var/run/wireguard"))?;
     let owned = name.to_owned();
-    let starting = thread::Builder::new().name("wg-userspace".to_owned()).spawn(move || {
+    let starting = thread::Builder::new().name(name.to_owned()).spawn(move || {
         let mut device = WGApi::<Userspace>::new(owned)?;
         device.create_interface()?;
         Ok::<_, defguard_wireguard_rs::error::WireguardInterfaceError>(device)
