@@ -5,7 +5,7 @@
 //! (feature `userspace`, on by default). In tests, a model of the kernel (feature `fake`).
 //!
 //! Every backend is a [`WireGuard`]. Its calls block and may come from any thread; with feature
-//! `tokio` [`asynchronous`] has the same calls to be awaited.
+//! `tokio` the module `asynchronous` has the same calls to be awaited.
 //!
 //! ```no_run
 //! use wg_netlink::Want;

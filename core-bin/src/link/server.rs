@@ -1,4 +1,4 @@
-//! The three calls of our gateway protocol, up to the point where a [session](super::session)
+//! The three calls of our gateway protocol, up to the point where a session
 //! takes over.
 
 use std::sync::Arc;
