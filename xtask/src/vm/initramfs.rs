@@ -31,7 +31,7 @@ const TOOLS: [(&str, &str); 9] = [
 ];
 
 /// Programs that a machine has if the host has them.
-const EXTRAS: [&str; 6] = ["bash", "ss", "conntrack", "tcpdump", "oathtool", "strace"];
+const EXTRAS: [&str; 7] = ["bash", "curl", "ss", "conntrack", "tcpdump", "oathtool", "strace"];
 
 /// Files that programs expect; the host's own.
 const SETTINGS: [&str; 3] =
