@@ -17,10 +17,14 @@ const ROUND: &str = "WGMFA_TEST_CRASH_ROUND";
 const ROUNDS: &str = "WGMFA_TEST_KILLS";
 
 /// Adds users for ever, sixteen at once, and says which were acknowledged.
+///
+/// It is the process that the other tests here start and kill. Among the tests, without their word
+/// on where the database is, it has nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "only the other tests here run it, as a process to be killed"]
 async fn victim() {
-    let (url, round) = (std::env::var(URL).unwrap(), std::env::var(ROUND).unwrap());
+    let (Ok(url), Ok(round)) = (std::env::var(URL), std::env::var(ROUND)) else {
+        return;
+    };
     let store = Store::open(&url, &key()).unwrap();
     let next = AtomicU32::new(0);
     let add = |store: Store| {
@@ -43,7 +47,7 @@ async fn victim() {
 /// Kills a victim after some acknowledgements, and returns all that it had given.
 fn kill_after(url: &str, round: usize, acknowledgements: usize) -> Vec<String> {
     let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crash::victim", "--ignored", "--nocapture"])
+        .args(["--exact", "crash::victim", "--nocapture"])
         .env(URL, url)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
