@@ -125,3 +125,13 @@ async fn a_server_that_is_away_is_named_and_the_rest_is_told() {
     assert_eq!(office["state"], "not connected");
     assert!(office["server_error"].as_str().unwrap().contains("Try again"));
 }
+
+#[test]
+fn the_client_keeps_its_memory_to_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    // It waits for the token on standard input.
+    let line = ["--dir", state.to_str().unwrap(), "enroll", "https://127.0.0.1:1/", "-"];
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_client-bin"));
+    harden::testing::assert_memory_is_private(program, &line, dir.path());
+}

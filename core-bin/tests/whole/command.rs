@@ -136,3 +136,16 @@ fn help_completions_and_the_manual_need_no_state() {
     assert!(ok(&run(nowhere, "man")).contains(".TH core-bin"));
     assert!(ok(&run(nowhere, "config example")).contains("[public]"));
 }
+
+#[test]
+fn core_keeps_its_memory_to_itself() {
+    let root = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_core-bin"));
+    // A database that accepts the connection and never answers: core waits for it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://core@{}/core", silent.local_addr().unwrap());
+    let state = root.path().join("state");
+    let line = ["--dir", state.to_str().unwrap(), "init"];
+    let environment = [("WGMFA_DATABASE__URL", url.as_str())];
+    harden::testing::assert_private_with(program, &line, &environment, root.path());
+}
