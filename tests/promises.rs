@@ -1,5 +1,7 @@
 //! The documents name tests; the tests must be there.
 
+#![cfg(test)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
