@@ -143,6 +143,20 @@ impl IdleTracker {
         }
     }
 
+    /// Takes over that another core heard of the session at `at`. Gateways that have not reported
+    /// here yet may have counted for that core, so their first report is only remembered.
+    ///
+    /// A session whose deadline has passed here is not followed any more, and is not revived.
+    pub fn heard_elsewhere(&mut self, session: SessionId, at: Timestamp) {
+        let Some(followed) = self.sessions.get_mut(&session) else { return };
+        followed.origin = None;
+        if at > followed.last_activity {
+            self.deadlines.remove(&(followed.deadline(), session));
+            followed.last_activity = at;
+            self.deadlines.insert((followed.deadline(), session));
+        }
+    }
+
     /// Judges a session by another policy from now on.
     pub fn set_policy(&mut self, session: SessionId, policy: IdlePolicy) {
         if let Some(followed) = self.sessions.get_mut(&session) {

@@ -49,7 +49,7 @@ pub use gateway::{Gateway, GatewayReport};
 pub use group::Group;
 pub use location::{Location, LocationSettings};
 pub use seal::MasterKey;
-pub use session::{Activity, Scope, SessionInfo};
+pub use session::{Activity, Quiet, Scope, SessionInfo};
 pub use store::Store;
 pub use token::{Spent, TokenPurpose};
 pub use tx::{Actor, By, Snapshot, Tx};

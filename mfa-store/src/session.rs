@@ -74,10 +74,21 @@ pub struct Activity {
     pub session: SessionId,
     /// The last sign of life.
     pub last_activity: Timestamp,
-    /// Bytes received from the peer so far, over all gateways.
-    pub rx_bytes: u64,
-    /// Bytes sent to the peer so far, over all gateways.
-    pub tx_bytes: u64,
+    /// Bytes received from the peer that were not noted yet, over all of this core's gateways.
+    pub rx_added: u64,
+    /// Bytes sent to the peer that were not noted yet, over all of this core's gateways.
+    pub tx_added: u64,
+}
+
+/// What came of [`Tx::end_quiet_session`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Quiet {
+    /// It was live and has ended.
+    Ended,
+    /// Another core has heard of it at this time, so it goes on.
+    HeardSince(Timestamp),
+    /// It had ended already.
+    Over,
 }
 
 #[derive(Queryable, Selectable)]
@@ -317,6 +328,29 @@ impl Tx {
         Ok(!self.end_sessions(by, Scope::Session(id), reason)?.is_empty())
     }
 
+    /// Ends a session as [`EndReason::Idle`] unless somebody has heard of it after `last_activity`,
+    /// which is the last sign of life that the caller knows of: the gateways of another core may
+    /// have told that core of a later one.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn end_quiet_session(
+        &mut self,
+        by: By,
+        id: SessionId,
+        last_activity: Timestamp,
+    ) -> Result<Quiet, StoreError> {
+        let Some(found) = self.live_sessions(Scope::Session(id))?.pop() else {
+            return Ok(Quiet::Over);
+        };
+        if found.last_activity > last_activity {
+            return Ok(Quiet::HeardSince(found.last_activity));
+        }
+        let ended = self.end_session(by, id, EndReason::Idle)?;
+        Ok(if ended { Quiet::Ended } else { Quiet::Over })
+    }
+
     /// Ends all live sessions of `scope`. This is the one way in which sessions end, whatever the
     /// reason. Returns those that were live.
     ///
@@ -352,8 +386,8 @@ impl Tx {
         Ok(live.into_iter().map(|one| one.id).collect())
     }
 
-    /// Notes what gateways saw of live sessions. Only forwards: an older report changes nothing,
-    /// and one about a session that has ended neither. Not audited: nothing is decided by it.
+    /// Notes what gateways saw of live sessions. Only forwards: an older sign of life changes
+    /// nothing, and one of a session that has ended neither. Not audited: nothing is decided by it.
     ///
     /// # Errors
     ///
@@ -368,10 +402,11 @@ impl Tx {
             diesel::update(live.filter(session::connected_at.is_null()))
                 .set(session::connected_at.eq(at))
                 .execute(&mut self.conn)?;
+            // Added and not set: each core knows its own gateways' bytes only.
             diesel::update(live)
                 .set((
-                    session::rx_bytes.eq(to_count(one.rx_bytes)),
-                    session::tx_bytes.eq(to_count(one.tx_bytes)),
+                    session::rx_bytes.eq(session::rx_bytes + to_count(one.rx_added)),
+                    session::tx_bytes.eq(session::tx_bytes + to_count(one.tx_added)),
                 ))
                 .execute(&mut self.conn)?;
         }

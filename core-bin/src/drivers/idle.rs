@@ -3,6 +3,10 @@
 //! Gateways' reports go to the tracker as they come. Each check period it is asked what has gone
 //! quiet, what it saw is written down, and sessions that are over end, in one transaction, by the
 //! store's one way to end a session.
+//!
+//! Several cores may serve one database, each with gateways of its own. So what one of them saw is
+//! written down within seconds, each takes over what the others wrote, and the transaction that ends
+//! a quiet session looks once more whether somebody has heard of it.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,13 +17,16 @@ use mfa_core::id::{GatewayId, LocationId, SessionId};
 use mfa_core::idle::{Counters, IdleEvent, IdleTracker, Observation, Report};
 use mfa_core::policy::IdlePolicy;
 use mfa_core::time::Timestamp;
-use mfa_store::{Activity, Actor, By, Location, Scope, SessionInfo, Snapshot, StoreError};
+use mfa_store::{Activity, Actor, By, Location, Quiet, Scope, SessionInfo, Snapshot, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use wg_types::PublicKey;
 
 use crate::app::App;
 use crate::link::StatsReport;
+
+/// How soon another core can know of a sign of life.
+const NEWS: Duration = Duration::from_secs(2);
 
 /// Follows every live session.
 #[derive(Debug)]
@@ -30,8 +37,8 @@ pub struct IdleDriver {
     by_peer: BTreeMap<(LocationId, PublicKey), SessionId>,
     /// Sessions about which something is to be written down.
     news: BTreeSet<SessionId>,
-    /// Quiet sessions that are still to be ended.
-    quiet: BTreeSet<SessionId>,
+    /// Quiet sessions that are still to be ended, and when this core last heard of each.
+    quiet: BTreeMap<SessionId, Timestamp>,
     policies: BTreeMap<LocationId, IdlePolicy>,
     /// The statistics periods that were complained of.
     warned: BTreeSet<(LocationId, Duration)>,
@@ -45,19 +52,22 @@ struct Followed {
     policy: IdlePolicy,
     /// What each gateway last counted.
     seen: BTreeMap<GatewayId, Counters>,
-    /// The sum over all gateways and their restarts.
+    /// The sum over this core's gateways and their restarts.
     total: Counters,
+    /// How much of the sum has been written down.
+    told: Counters,
     /// A gateway that has not reported yet counts from zero: its peer is new.
     fresh: bool,
 }
 
 impl Followed {
-    fn count(&mut self, gateway: GatewayId, now: Counters) {
+    /// Returns whether anything was added.
+    fn count(&mut self, gateway: GatewayId, now: Counters) -> bool {
         let before = match self.seen.insert(gateway, now) {
             Some(before) => before,
             None if self.fresh => Counters::ZERO,
             // Taken over from before this process: the store has what was counted then.
-            None => return,
+            None => return false,
         };
         // A counter that fell was restarted with its peer.
         let added = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
@@ -65,12 +75,14 @@ impl Followed {
             rx_bytes: self.total.rx_bytes.saturating_add(added(now.rx_bytes, before.rx_bytes)),
             tx_bytes: self.total.tx_bytes.saturating_add(added(now.tx_bytes, before.tx_bytes)),
         };
+        self.total != self.told
     }
 }
 
 /// What the store says of the sessions now.
 struct Found {
-    live: BTreeSet<SessionId>,
+    /// The live ones, and when any core last heard of each.
+    live: BTreeMap<SessionId, Timestamp>,
     new: Vec<(SessionInfo, PublicKey)>,
     policies: BTreeMap<LocationId, IdlePolicy>,
 }
@@ -85,7 +97,7 @@ impl IdleDriver {
             followed: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             news: BTreeSet::new(),
-            quiet: BTreeSet::new(),
+            quiet: BTreeMap::new(),
             policies: BTreeMap::new(),
             warned: BTreeSet::new(),
             started: false,
@@ -101,6 +113,8 @@ impl IdleDriver {
     ) {
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut news = tokio::time::interval(NEWS);
+        news.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
                 report = reports.recv() => match report {
@@ -111,6 +125,7 @@ impl IdleDriver {
                     let now = self.app.clock.now();
                     self.check(now).await
                 }
+                _ = news.tick() => self.write_down().await,
                 () = told(&mut stop) => break,
             };
             if let Err(error) = done {
@@ -139,8 +154,9 @@ impl IdleDriver {
                 continue;
             };
             let counters = Counters { rx_bytes: peer.rx_bytes, tx_bytes: peer.tx_bytes };
-            if let Some(followed) = self.followed.get_mut(&session) {
-                followed.count(report.gateway, counters);
+            if let Some(followed) = self.followed.get_mut(&session)
+                && followed.count(report.gateway, counters)
+            {
                 self.news.insert(session);
             }
             let seen = Report {
@@ -150,7 +166,8 @@ impl IdleDriver {
                 handshake_age: peer.handshake_age,
             };
             match self.tracker.handle_report(&seen, report.received_at) {
-                Observation::Active(_) | Observation::Quiet | Observation::NotFollowed => {}
+                Observation::Active(_) => drop(self.news.insert(session)),
+                Observation::Quiet | Observation::NotFollowed => {}
             }
         }
         self.collect();
@@ -168,15 +185,17 @@ impl IdleDriver {
         self.collect();
         self.write_down().await?;
         let quiet = self.quiet.clone();
-        let ended = self
+        let (ended, heard) = self
             .app
             .store
             .write(move |tx| {
                 let by = By::new(Actor::System, now);
-                let mut ended = Vec::new();
-                for session in &quiet {
-                    if tx.end_session(by, *session, EndReason::Idle)? {
-                        ended.push((*session, EndReason::Idle));
+                let (mut ended, mut heard) = (Vec::new(), Vec::new());
+                for (session, last_activity) in &quiet {
+                    match tx.end_quiet_session(by, *session, *last_activity)? {
+                        Quiet::Ended => ended.push((*session, EndReason::Idle)),
+                        Quiet::HeardSince(at) => heard.push((*session, at)),
+                        Quiet::Over => {}
                     }
                 }
                 for session in tx.overdue_sessions(now)? {
@@ -184,10 +203,16 @@ impl IdleDriver {
                         ended.push((session, EndReason::Lifetime));
                     }
                 }
-                Ok::<_, StoreError>(ended)
+                Ok::<_, StoreError>((ended, heard))
             })
             .await?;
         self.quiet.clear();
+        for (session, at) in heard {
+            if let Some(followed) = self.followed.get_mut(&session) {
+                followed.fresh = false;
+                self.tracker.resume(session, followed.policy, at);
+            }
+        }
         for (session, reason) in ended {
             tracing::info!(%session, reason = reason.code(), "session ended");
             if let Some(followed) = self.forget(session) {
@@ -201,14 +226,21 @@ impl IdleDriver {
     async fn look(&mut self) -> Result<(), StoreError> {
         let known: BTreeSet<SessionId> = self.followed.keys().copied().collect();
         let found = self.app.store.read(move |view| find(view, &known)).await?;
-        let gone = self.followed.keys().filter(|id| !found.live.contains(id));
+        let gone = self.followed.keys().filter(|id| !found.live.contains_key(id));
         for session in gone.copied().collect::<Vec<_>>() {
             // What has just gone quiet still waits to be ended.
-            if !self.quiet.contains(&session) {
+            if !self.quiet.contains_key(&session) {
                 self.forget(session);
             }
         }
         for (id, followed) in &mut self.followed {
+            let known = self.tracker.last_activity(*id);
+            if let Some((heard, known)) = found.live.get(id).zip(known)
+                && *heard > known
+            {
+                followed.fresh = false;
+                self.tracker.heard_elsewhere(*id, *heard);
+            }
             if let Some(policy) = found.policies.get(&followed.peer.0)
                 && *policy != followed.policy
             {
@@ -233,10 +265,10 @@ impl IdleDriver {
         } else {
             self.tracker.resume(session.id, policy, session.last_activity);
         }
-        let total = Counters { rx_bytes: session.rx_bytes, tx_bytes: session.tx_bytes };
+        let (total, told) = (Counters::ZERO, Counters::ZERO);
         let (seen, fresh) = (BTreeMap::new(), self.started);
         self.by_peer.insert(peer, session.id);
-        self.followed.insert(session.id, Followed { peer, policy, seen, total, fresh });
+        self.followed.insert(session.id, Followed { peer, policy, seen, total, told, fresh });
     }
 
     fn forget(&mut self, session: SessionId) -> Option<Followed> {
@@ -251,22 +283,31 @@ impl IdleDriver {
     }
 
     fn collect(&mut self) {
-        while let Some(IdleEvent::Idle { session, .. }) = self.tracker.poll_event() {
-            self.quiet.insert(session);
+        while let Some(IdleEvent::Idle { session, last_activity }) = self.tracker.poll_event() {
+            self.quiet.insert(session, last_activity);
         }
     }
 
     async fn write_down(&mut self) -> Result<(), StoreError> {
         let news = self.news.iter().filter_map(|id| {
             // Without a byte from the peer there is nothing to tell.
-            let followed = self.followed.get(id).filter(|one| one.total.rx_bytes > 0)?;
+            let followed = self.followed.get(id)?;
             let last_activity = self.tracker.last_activity(*id)?;
-            let Counters { rx_bytes, tx_bytes } = followed.total;
-            Some(Activity { session: *id, last_activity, rx_bytes, tx_bytes })
+            let (total, told) = (followed.total, followed.told);
+            let rx_added = total.rx_bytes.saturating_sub(told.rx_bytes);
+            let tx_added = total.tx_bytes.saturating_sub(told.tx_bytes);
+            let heard = total.rx_bytes > 0 || !followed.fresh;
+            heard.then_some(Activity { session: *id, last_activity, rx_added, tx_added })
         });
         let news: Vec<Activity> = news.collect();
         if !news.is_empty() {
+            let told: Vec<SessionId> = news.iter().map(|one| one.session).collect();
             self.app.store.write(move |tx| tx.note_activity(&news)).await?;
+            for session in told {
+                if let Some(followed) = self.followed.get_mut(&session) {
+                    followed.told = followed.total;
+                }
+            }
         }
         self.news.clear();
         Ok(())
@@ -294,7 +335,7 @@ fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Found, Store
         .map(|location| (location.id, location.settings.policy.idle()))
         .collect();
     let sessions = view.live_sessions(Scope::All)?;
-    let live = sessions.iter().map(|session| session.id).collect();
+    let live = sessions.iter().map(|session| (session.id, session.last_activity)).collect();
     let mut new = Vec::new();
     for session in sessions {
         if known.contains(&session.id) {

@@ -101,3 +101,37 @@ async fn a_restarted_core_goes_on_where_the_old_one_was() {
     driver.check(rig.clock.now()).await.unwrap();
     assert_eq!(rig.live_sessions().await, 0);
 }
+
+#[tokio::test]
+async fn a_session_lives_while_any_core_hears_of_it() {
+    let rig = Rig::new().await;
+    let device = rig.enroll_with_totp("ada").await;
+    // Two cores on one database; the gateway reports to the second alone.
+    let (mut deaf, mut hearing) =
+        (IdleDriver::new(rig.app.clone()), IdleDriver::new(rig.app.clone()));
+    deaf.check(rig.clock.now()).await.unwrap();
+    hearing.check(rig.clock.now()).await.unwrap();
+    rig.connect(&device).await;
+    for number in 1..=40_u64 {
+        rig.clock.advance(Duration::from_secs(30));
+        hearing.handle_report(&report(&rig, &device, number * 100_000)).await.unwrap();
+        hearing.check(rig.clock.now()).await.unwrap();
+        deaf.check(rig.clock.now()).await.unwrap();
+    }
+    assert_eq!(rig.live_sessions().await, 1, "20 min in use");
+    // The deaf one did not look since, and what it knows is too old to end anything by.
+    rig.clock.advance(Duration::from_secs(200));
+    hearing.handle_report(&report(&rig, &device, 9_000_000)).await.unwrap();
+    hearing.check(rig.clock.now()).await.unwrap();
+    rig.clock.advance(Duration::from_secs(200));
+    deaf.check(rig.clock.now()).await.unwrap();
+    assert_eq!(rig.live_sessions().await, 1, "200 s of silence");
+    // The gateway dials the other core: its bytes so far are neither news nor counted twice.
+    deaf.handle_report(&report(&rig, &device, 9_000_000)).await.unwrap();
+    deaf.check(rig.clock.now()).await.unwrap();
+    let live = rig.read(|view| view.live_sessions(mfa_store::Scope::All)).await;
+    assert_eq!(live[0].rx_bytes, 9_000_000);
+    rig.clock.advance(Duration::from_secs(100));
+    deaf.check(rig.clock.now()).await.unwrap();
+    assert_eq!(rig.live_sessions().await, 0, "300 s of silence, whoever ends it");
+}

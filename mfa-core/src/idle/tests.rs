@@ -40,6 +40,27 @@ fn data_on_any_gateway_keeps_the_session() {
 }
 
 #[test]
+fn what_another_core_heard_moves_the_deadline_and_never_back() {
+    let mut tracker = IdleTracker::new();
+    tracker.track(ALICE, by_transfer(300), at(0));
+
+    tracker.heard_elsewhere(ALICE, at(100));
+    assert_eq!(tracker.poll_timeout(), Some(at(400)));
+    tracker.heard_elsewhere(ALICE, at(50));
+    assert_eq!(tracker.poll_timeout(), Some(at(400)));
+    // The gateway's bytes were counted there; that it comes here now is no sign of life.
+    let moved = tracker.handle_report(&report(NORTH, 90_000, 90_000), at(200));
+    assert_eq!(moved, Observation::Quiet);
+    let data = tracker.handle_report(&report(NORTH, 99_000, 99_000), at(230));
+    assert_eq!(data, Observation::Active(at(230)));
+
+    tracker.handle_timeout(at(530));
+    assert!(tracker.poll_event().is_some());
+    tracker.heard_elsewhere(ALICE, at(531));
+    assert_eq!((tracker.poll_timeout(), tracker.len()), (None, 0), "nothing is revived");
+}
+
+#[test]
 fn each_gateway_is_judged_by_its_own_counters() {
     let mut tracker = IdleTracker::new();
     tracker.track(ALICE, by_transfer(300), at(0));

@@ -6,7 +6,7 @@ use mfa_core::connect::EndReason;
 use mfa_core::id::LocationId;
 use mfa_core::method::{Method, MethodSet};
 use mfa_core::policy::{LocationPolicy, Mfa};
-use mfa_store::{Activity, DesiredPeer, Scope, Store, Touched};
+use mfa_store::{Activity, DesiredPeer, Quiet, Scope, Store, Touched};
 
 use crate::on_both;
 use crate::support::{
@@ -167,11 +167,11 @@ on_both! {
         let session = session_of(&device, &location, [1; 32]);
         let id = write(&store, move |tx| tx.begin_session(BY, &session)).await;
         let at = |secs| NOW.saturating_add(core::time::Duration::from_secs(secs));
-        let seen = move |secs, rx_bytes| Activity {
+        let seen = move |secs, rx_added| Activity {
             session: id,
             last_activity: at(secs),
-            rx_bytes,
-            tx_bytes: 0,
+            rx_added,
+            tx_added: 0,
         };
         write(&store, move |tx| tx.note_activity(&[seen(60, 10), seen(30, 20)])).await;
         write(&store, move |tx| tx.end_session(BY, id, EndReason::Idle)).await;
@@ -179,6 +179,22 @@ on_both! {
         let session = read(&store, move |view| view.session(id)).await.unwrap();
         assert_eq!(session.last_activity, at(60));
         assert_eq!(session.connected, Some(at(60)));
-        assert_eq!(session.rx_bytes, 20);
+        assert_eq!(session.rx_bytes, 30, "what two cores counted is added");
+    }
+
+    async fn a_session_that_another_core_heard_of_is_not_ended_as_quiet(fresh: Fresh) {
+        let (here, elsewhere) = (fresh.open(), fresh.open());
+        let World { location, device, .. } = world(&here).await;
+        let session = session_of(&device, &location, [1; 32]);
+        let id = write(&here, move |tx| tx.begin_session(BY, &session)).await;
+        let at = |secs| NOW.saturating_add(core::time::Duration::from_secs(secs));
+        let seen = Activity { session: id, last_activity: at(60), rx_added: 1, tx_added: 1 };
+        write(&elsewhere, move |tx| tx.note_activity(&[seen])).await;
+        let verdict = write(&here, move |tx| tx.end_quiet_session(BY, id, NOW)).await;
+        assert_eq!(verdict, Quiet::HeardSince(at(60)));
+        let verdict = write(&here, move |tx| tx.end_quiet_session(BY, id, at(60))).await;
+        assert_eq!(verdict, Quiet::Ended);
+        let verdict = write(&elsewhere, move |tx| tx.end_quiet_session(BY, id, at(60))).await;
+        assert_eq!(verdict, Quiet::Over);
     }
 }
