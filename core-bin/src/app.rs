@@ -14,10 +14,11 @@ use url::Url;
 use wg_types::PublicKey;
 
 use crate::clock::Clock;
+use crate::flows::connect::login::Terms;
 use crate::http::throttle::Throttle;
 use crate::keys::Keys;
 use crate::link::Registry;
-use crate::mail::{self, Mailer};
+use crate::mail::Mailer;
 use crate::password::Passwords;
 use crate::rng::Rng;
 
@@ -111,16 +112,16 @@ impl App {
         if self.mailer.is_on() { MethodSet::ALL } else { MethodSet::ALL.without(Method::Email) }
     }
 
+    /// Returns what the installation brings to a login.
+    #[must_use]
+    pub const fn terms(&self) -> Terms<'_> {
+        Terms { codes: &self.keys.codes, mail: self.mailer.is_on() }
+    }
+
     /// Says why a method is not offered here, or not to this user; `None`: it is.
     #[must_use]
-    pub fn unavailable(&self, method: Method, user: &User) -> Option<&'static str> {
-        match method {
-            Method::Email if !self.mailer.is_on() => Some(mail::NOT_SET_UP),
-            Method::Email if user.details.email.is_empty() => {
-                Some("the account has no e-mail address; an administrator can add one")
-            }
-            Method::Totp | Method::Email => None,
-        }
+    pub const fn unavailable(&self, method: Method, user: &User) -> Option<&'static str> {
+        self.terms().unavailable(method, user)
     }
 
     /// Returns the methods that a user has set up and that can be used now.
@@ -129,8 +130,7 @@ impl App {
     ///
     /// What the database reports.
     pub fn usable(&self, view: &mut Snapshot, user: &User) -> Result<MethodSet, StoreError> {
-        let enabled = view.enabled_methods(user.id)?;
-        Ok(enabled.iter().filter(|method| self.unavailable(*method, user).is_none()).collect())
+        self.terms().usable(view, user)
     }
 
     /// Says that a device acts now.

@@ -8,6 +8,7 @@
 use core::fmt;
 use core::time::Duration;
 
+use mutant::Mutant;
 use tokio::time::Instant;
 use wg_netlink::gate::GateError;
 
@@ -221,6 +222,9 @@ impl Lease {
 
     /// What is left of the lease; `None`: nothing.
     fn left(&self, now: Instant) -> Option<Duration> {
+        if mutant::on(Mutant::WholeLease) {
+            return self.confirmed.map(|_| self.length);
+        }
         let age = now.saturating_duration_since(self.confirmed?);
         self.length.checked_sub(age).filter(|left| !left.is_zero())
     }

@@ -16,6 +16,7 @@
 use core::slice;
 use std::collections::{BTreeMap, BTreeSet};
 
+use mutant::Mutant;
 use sha2::{Digest as _, Sha256};
 use wg_netlink::diff::diff;
 use wg_types::{AllowedIpsChange, Peer, PeerUpdate, PresharedKey, PublicKey};
@@ -107,6 +108,9 @@ pub fn reconcile(desired: &Desired, found: &[Peer], known: &Known) -> Plan {
     for peer in found {
         let key = peer.config.public_key;
         let Some(wanted) = desired.peers().get(&key) else {
+            if mutant::on(Mutant::StrangersStay) && !known.has(&key) {
+                continue;
+            }
             cuts.push(key);
             plan.strangers += u32::from(!known.has(&key));
             continue;
@@ -149,7 +153,8 @@ pub fn without_looking(
             cuts.push(*key);
             continue;
         };
-        if known.mark(key).is_none_or(|mark| mark.session != wanted.mark.session) {
+        let another = known.mark(key).is_none_or(|mark| mark.session != wanted.mark.session);
+        if another && !mutant::on(Mutant::PskInPlace) {
             cuts.push(*key);
         }
         rest.push(PeerUpdate::Put(wanted.config.clone()));
@@ -183,7 +188,8 @@ fn compare(wanted: &DesiredPeer, found: &Peer, known: &Known) -> Difference {
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     };
-    if !same_psk && !known.same_session(wanted, have.preshared_key.as_ref()) {
+    let in_place = mutant::on(Mutant::PskInPlace);
+    if !same_psk && !in_place && !known.same_session(wanted, have.preshared_key.as_ref()) {
         return Difference::Session;
     }
     let equal = same_psk

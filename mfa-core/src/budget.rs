@@ -8,6 +8,8 @@
 
 use core::time::Duration;
 
+use mutant::Mutant;
+
 use crate::id::UserId;
 use crate::method::Method;
 use crate::time::Timestamp;
@@ -172,6 +174,9 @@ impl GuessBudget {
     pub fn success(&mut self, charge: Charge) {
         if let Some(place) = self.recent.iter().rposition(|at| *at == charge.at) {
             self.recent.remove(place);
+        }
+        if mutant::on(Mutant::SuccessForgets) {
+            self.recent.clear();
         }
         self.cleared = self.cleared.max(charge.serial).min(self.charged);
     }

@@ -14,6 +14,8 @@ pub use answer::{Answer, Evidence, Proof, Question, TotpEvidence};
 pub use refused::{NotOpen, Refused, TryRefused};
 pub use standing::{Access, NotAdmitted, Standing, Subject};
 
+use mutant::Mutant;
+
 use crate::budget::{Charge, GuessBudget, GuessKey, Lane};
 use crate::factor::totp::TotpRefused;
 use crate::method::Method;
@@ -231,8 +233,9 @@ impl Challenge {
 
     /// Returns whose guesses its tries are.
     #[must_use]
-    pub const fn guess_key(&self) -> GuessKey {
-        GuessKey { user: self.subject.user, method: self.question.method(), lane: self.lane }
+    pub fn guess_key(&self) -> GuessKey {
+        let lane = if mutant::on(Mutant::SharedLane) { Lane::Stranger } else { self.lane };
+        GuessKey { user: self.subject.user, method: self.question.method(), lane }
     }
 
     /// Ends a pending challenge before its time, because a newer one takes its place.
@@ -260,7 +263,7 @@ impl Challenge {
         now: Timestamp,
     ) -> Result<Attempt, TryRefused> {
         self.check_open(now)?;
-        if self.tries >= MAX_TRIES {
+        if self.tries >= MAX_TRIES && !mutant::on(Mutant::EndlessTries) {
             self.state = ChallengeState::Exhausted;
             return Err(NotOpen::Exhausted.into());
         }
@@ -306,7 +309,7 @@ impl Challenge {
                 Ok(Verified { subject: *subject, method, proof, at: now, charge })
             }
             Err(why) => {
-                if self.tries >= MAX_TRIES {
+                if self.tries >= MAX_TRIES && !mutant::on(Mutant::EndlessTries) {
                     self.state = ChallengeState::Exhausted;
                 }
                 Err(why)
@@ -349,7 +352,7 @@ impl Challenge {
 
     fn check_open(&mut self, now: Timestamp) -> Result<(), NotOpen> {
         match self.state {
-            ChallengeState::Pending if now >= self.expires => {
+            ChallengeState::Pending if now >= self.expires && !mutant::on(Mutant::NoExpiry) => {
                 self.state = ChallengeState::Expired;
                 Err(NotOpen::Expired)
             }

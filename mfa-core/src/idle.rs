@@ -7,6 +7,8 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mutant::Mutant;
+
 use crate::id::{GatewayId, SessionId};
 use crate::policy::{IdleMode, IdlePolicy};
 use crate::time::Timestamp;
@@ -201,7 +203,7 @@ impl IdleTracker {
             return Observation::NotFollowed;
         };
         let deadline = followed.deadline();
-        if now >= deadline {
+        if now >= deadline && !mutant::on(Mutant::LateRevival) {
             self.handle_timeout(now);
             return Observation::NotFollowed;
         }
@@ -265,6 +267,9 @@ impl Followed {
     fn observe(&mut self, report: &Report, now: Timestamp) -> Option<Timestamp> {
         let before = self.remember(report, now);
         let active = match self.policy.mode() {
+            IdleMode::Handshake if mutant::on(Mutant::FutureHandshake) => {
+                now.saturating_add(report.handshake_age?)
+            }
             IdleMode::Handshake => now.saturating_sub(report.handshake_age?),
             IdleMode::Transfer => {
                 let (before, since) = before?;
@@ -289,6 +294,9 @@ impl Followed {
             return Some(before);
         }
         self.seen.push(Seen { gateway, counters, at: now });
+        if mutant::on(Mutant::RestartIsActive) {
+            return Some((Counters::ZERO, self.origin.unwrap_or(Timestamp::UNIX_EPOCH)));
+        }
         self.origin.map(|origin| (Counters::ZERO, origin))
     }
 }

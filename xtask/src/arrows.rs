@@ -32,9 +32,12 @@ const PURE: [&str; 9] = [
     "wg-netlink",
 ];
 
-const PEERS_NOT_PEOPLE: [&str; 4] = ["mfa-core", "mfa-store", "diesel", "lettre"];
+const PEERS_NOT_PEOPLE: [&str; 5] = ["mfa-core", "mfa-store", "diesel", "lettre", "mutant/armed"];
 
-const RULES: [Rule; 7] = [
+/// Seeded bugs are the simulator's alone.
+const NO_MUTANTS: [&str; 1] = ["mutant/armed"];
+
+const RULES: [Rule; 8] = [
     Rule { package: "mfa-core", never: &PURE },
     Rule { package: "wg-types", never: &PURE },
     Rule {
@@ -44,6 +47,7 @@ const RULES: [Rule; 7] = [
     Rule { package: "mfa-store", never: &["wg-netlink", "mfa-wire", "axum", "tonic", "lettre"] },
     Rule { package: "gateway-bin", never: &PEERS_NOT_PEOPLE },
     Rule { package: "client-bin", never: &PEERS_NOT_PEOPLE },
+    Rule { package: "core-bin", never: &NO_MUTANTS },
     Rule { package: "xtask", never: &["wg-types", "mfa-core", "wg-netlink", "tokio"] },
 ];
 

@@ -8,20 +8,15 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use mfa_core::budget::{GuessRefused, Lane};
-use mfa_core::challenge::{
-    Access, Answer, Attempt, Evidence, NotOpen, Proof, Refused, Standing, TotpEvidence, TryRefused,
-};
-use mfa_core::connect::Session;
+use mfa_core::challenge::{Answer, Attempt, Refused, TryRefused};
 use mfa_core::factor::MalformedCode;
-use mfa_core::id::SessionId;
 use mfa_core::time::Timestamp;
 use mfa_core::token::{Token, TokenDigest};
 use mfa_store::{SessionInfo, StoreError, Tx};
 use mfa_wire::http::Code;
-use serde_json::json;
 use wg_types::PresharedKey;
 
-use super::standings;
+use super::login::{self, Bought, LoginError};
 use crate::app::{App, Caller};
 use crate::flows::code_digits;
 use crate::http::throttle::Throttled;
@@ -106,8 +101,9 @@ pub async fn finish(
 
     let psk = PresharedKey::from_bytes(*app.rng.bytes());
     let (work, key) = (Arc::clone(app), psk.clone());
-    let bought = app.store.write(move |tx| verify(&work, tx, &attempt, token, &key, now)).await?;
-    let bought = bought?;
+    let bought =
+        app.store.write(move |tx| login::verify(tx, work.terms(), &attempt, token, &key, now));
+    let bought = bought.await??;
 
     // Committed: from here on nothing can fail any more.
     let location = bought.session.subject.location;
@@ -129,102 +125,24 @@ fn count(
     caller: Caller,
     now: Timestamp,
 ) -> Result<Result<Attempt, FinishError>, FinishError> {
-    let mut challenge = tx.challenge(&token)?.ok_or(FinishError::Unknown)?;
+    let challenge = tx.challenge(&token)?.ok_or(FinishError::Unknown)?;
     if challenge.lane() == Lane::Stranger {
         let limit = app.limits.strangers.charge(caller.source.into(), now);
         limit.map_err(|Throttled { retry_after }| FinishError::Throttled { retry_after })?;
     }
     let method = challenge.method();
     let answer = Answer::parse(method, &code.expose_padded(code_digits(method)))?;
-    let mut budget = tx.guess_budget(challenge.guess_key())?;
-    let attempt = challenge.count_try(answer, &mut budget, now);
-    tx.save_challenge(&challenge)?;
-    tx.save_guess_budget(&budget)?;
-    Ok(attempt.map_err(FinishError::from))
+    Ok(login::count(tx, challenge, answer, now)?.map_err(FinishError::from))
 }
 
-/// What a right code bought.
-struct Bought {
-    session: SessionInfo,
-    idle_threshold: Duration,
-    revision: i64,
-}
-
-/// The second transaction. Its inner result does not undo it; its outer one does.
-fn verify(
-    app: &App,
-    tx: &mut Tx,
-    attempt: &Attempt,
-    token: TokenDigest,
-    psk: &PresharedKey,
-    now: Timestamp,
-) -> Result<Result<Bought, FinishError>, FinishError> {
-    let mut challenge = tx.challenge(&token)?.ok_or(FinishError::Unknown)?;
-    let subject = challenge.subject();
-    let now_standing = standings(tx, subject)?;
-    let (Some(user), Some(device), Some(location)) =
-        (now_standing.user, now_standing.device, now_standing.location)
-    else {
-        return Err(Refused::NotAdmitted(gone(now_standing.access)).into());
-    };
-    let by = App::by_device(&device, now);
-    let totp = tx.totp(user.id)?;
-    let recovery = tx.recovery_codes(user.id)?;
-    let evidence = Evidence {
-        key: &app.keys.codes,
-        totp: totp
-            .as_ref()
-            .map(|totp| TotpEvidence { secret: &totp.secret, last_step: totp.last_step }),
-        recovery: &recovery,
-    };
-    let policy = &location.settings.policy;
-    let enabled = app.usable(tx, &user)?;
-    let standing = Standing { access: now_standing.access, policy, enabled };
-
-    let verified = match challenge.verify(attempt, &subject, &evidence, &standing, now) {
-        Ok(verified) => verified,
-        Err(Refused::NotOpen(NotOpen::Used)) => return Err(FinishError::Spent),
-        Err(refused) => {
-            tx.save_challenge(&challenge)?;
-            let detail = json!({
-                "method": challenge.method().code(),
-                "lane": challenge.lane().code(),
-                "device": device.id.get(),
-                "location": location.id.get(),
-                "why": refused.to_string(),
-            });
-            tx.audit(by, "challenge.refuse", format_args!("user:{}", user.id), &detail)?;
-            return Ok(Err(refused.into()));
+impl From<LoginError> for FinishError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Unknown => Self::Unknown,
+            LoginError::Try(refused) => Self::Try(refused),
+            LoginError::Refused(refused) => Self::Refused(refused),
+            LoginError::Spent => Self::Spent,
+            LoginError::Store(error) => Self::Store(error),
         }
-    };
-    // Each of these is a compare-and-set: who finds it done already has lost, and undoes the rest.
-    if !tx.save_challenge(&challenge)? {
-        return Err(FinishError::Spent);
-    }
-    let unused = match verified.proof() {
-        Proof::TotpStep(step) => tx.use_totp_step(user.id, *step)?,
-        Proof::RecoveryCode(code) => tx.use_recovery_code(by, user.id, code)?,
-        Proof::EmailCode => true,
-    };
-    if !unused {
-        return Err(Refused::Replayed.into());
-    }
-    let mut budget = tx.guess_budget(challenge.guess_key())?;
-    budget.success(verified.charge());
-    tx.save_guess_budget(&budget)?;
-
-    let session = Session::authorize(verified, policy, psk.clone(), now);
-    let id: SessionId = tx.begin_session(by, &session)?;
-    let session = tx.session(id)?.ok_or(FinishError::Unknown)?;
-    let revision = tx.revision(location.id)?.unwrap_or_default();
-    Ok(Ok(Bought { session, idle_threshold: policy.idle().threshold(), revision }))
-}
-
-const fn gone(access: Access) -> mfa_core::challenge::NotAdmitted {
-    use mfa_core::challenge::NotAdmitted;
-    match access {
-        Access::UserDisabled => NotAdmitted::UserDisabled,
-        Access::DeviceRemoved => NotAdmitted::DeviceRemoved,
-        Access::NotPermitted | Access::Granted => NotAdmitted::NotPermitted,
     }
 }

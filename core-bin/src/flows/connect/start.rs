@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lettre::Address;
 use mfa_core::budget::{GuessRefused, Lane, MailRefused};
-use mfa_core::challenge::{Access, Challenge, MAX_OPEN, NotAdmitted, Question, Standing, Subject};
+use mfa_core::challenge::{Access, Challenge, NotAdmitted, Question, Standing, Subject};
 use mfa_core::factor::email_code::EmailCode;
 use mfa_core::id::LocationId;
 use mfa_core::method::{Method, MethodSet};
@@ -18,7 +18,7 @@ use mfa_core::token::Token;
 use mfa_store::{Device, Location, Snapshot, StoreError, User};
 use wg_types::PublicKey;
 
-use super::standings;
+use super::login::{self, OpenError, standings};
 use crate::app::{App, Caller};
 use crate::flows::device_config;
 use crate::http::throttle::Throttled;
@@ -130,6 +130,16 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Guess(refused) => Self::Guess(refused),
+            OpenError::Mail(refused) => Self::MailBudget(refused),
+            OpenError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 /// Starts a challenge, and mails its code if the method is e-mail.
 ///
 /// # Errors
@@ -168,20 +178,7 @@ pub async fn start(app: &Arc<App>, order: StartOrder) -> Result<Started, StartEr
             let challenge =
                 Challenge::start(digest, found.subject(), lane, question, &standing, now)
                     .map_err(|refused| found.explain(&work, refused))?;
-            // Who has no guess left is told now, not after a code was typed.
-            tx.guess_budget(challenge.guess_key())?.charge(now)?;
-            if found.method == Method::Email {
-                let mut budget = tx.mail_budget(found.user.id, lane)?;
-                budget.charge(now)?;
-                tx.save_mail_budget(found.user.id, &budget)?;
-            }
-            let open = tx.pending_challenges(found.device.id, lane)?;
-            let excess = open.len().saturating_add(1).saturating_sub(MAX_OPEN);
-            for mut old in open.into_iter().take(excess) {
-                old.expire();
-                tx.save_challenge(&old)?;
-            }
-            tx.add_challenge(App::by_device(&found.device, now), &challenge)?;
+            login::open(tx, &challenge, now)?;
             Ok::<_, StartError>((challenge, found))
         })
         .await?;
