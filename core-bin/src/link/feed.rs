@@ -79,6 +79,12 @@ impl Feed {
         }
     }
 
+    /// Whether everything is sent that the store held at the last wake: what may be answered for.
+    #[must_use]
+    pub const fn is_current(&self) -> bool {
+        self.sent.is_some() && !self.woken
+    }
+
     /// Notes that a snapshot of `revision` is being sent, read from the store after the last wake.
     pub fn sent_snapshot(&mut self, revision: i64) {
         self.sent_up_to(revision);
@@ -136,6 +142,21 @@ mod properties;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn core_answers_for_nothing_that_it_has_not_looked_for() {
+        let mut feed = Feed::new();
+        assert!(!feed.is_current(), "nothing is sent");
+        feed.sent_snapshot(7);
+        assert!(feed.is_current());
+        feed.wake();
+        feed.put_off(at(5));
+        assert!(!feed.is_current(), "the store cannot be read");
+        feed.sent_up_to(7);
+        assert!(feed.is_current());
+        feed.trouble(at(5));
+        assert!(!feed.is_current(), "the gateway has something else");
+    }
 
     #[test]
     fn a_snapshot_comes_first_and_changes_after_a_wake() {

@@ -216,6 +216,8 @@ impl<'a> Session<'a> {
                     self.heartbeats.pop_front();
                 }
                 self.heartbeats.push_back(heartbeat.number);
+                // The answer says that core has nothing newer, so it looks first.
+                self.feed.wake();
             }
             from_gateway::Message::Resync(resync) => {
                 let (gateway, reason) = (self.owner.gateway, shortened(resync.reason));
@@ -284,16 +286,22 @@ impl<'a> Session<'a> {
     }
 
     fn has_something_to_say(&self) -> bool {
-        !self.heartbeats.is_empty()
+        self.may_answer()
             || self.parts.is_some()
             || self.feed.due(self.began.elapsed()) != Due::Nothing
+    }
+
+    /// Whether a heartbeat waits and core's state is known to the gateway. A core that cannot read
+    /// its database must not keep a gateway's lease alive.
+    fn may_answer(&self) -> bool {
+        !self.heartbeats.is_empty() && self.parts.is_none() && self.feed.is_current()
     }
 
     /// Returns the next message. It is made of what the store holds now, not of what it held when
     /// the stream was woken.
     async fn next_message(&mut self) -> Option<ToGateway> {
-        if let Some(number) = self.heartbeats.pop_front() {
-            return Some(message::heartbeat(number));
+        if self.may_answer() {
+            return self.heartbeats.pop_front().map(message::heartbeat);
         }
         if let Some(parts) = &mut self.parts {
             match parts.next() {
