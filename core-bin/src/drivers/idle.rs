@@ -7,23 +7,26 @@
 //! Several cores may serve one database, each with gateways of its own. So what one of them saw is
 //! written down within seconds, each takes over what the others wrote, and the transaction that ends
 //! a quiet session looks once more whether somebody has heard of it.
+//!
+//! What is decided is decided in [`Follower`]; here are the store and the time.
+
+mod follower;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mfa_core::connect::EndReason;
-use mfa_core::id::{GatewayId, LocationId, SessionId};
-use mfa_core::idle::{Counters, IdleEvent, IdleTracker, Observation, Report};
-use mfa_core::policy::IdlePolicy;
+use mfa_core::id::SessionId;
 use mfa_core::time::Timestamp;
-use mfa_store::{Activity, Actor, By, Location, Quiet, Scope, SessionInfo, Snapshot, StoreError};
+use mfa_store::{Actor, By, Location, Quiet, Scope, Snapshot, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
-use wg_types::PublicKey;
 
 use crate::app::App;
 use crate::link::StatsReport;
+
+pub use follower::{Follower, Found};
 
 /// How soon another core can know of a sign of life.
 const NEWS: Duration = Duration::from_secs(2);
@@ -32,76 +35,14 @@ const NEWS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct IdleDriver {
     app: Arc<App>,
-    tracker: IdleTracker,
-    followed: BTreeMap<SessionId, Followed>,
-    by_peer: BTreeMap<(LocationId, PublicKey), SessionId>,
-    /// Sessions about which something is to be written down.
-    news: BTreeSet<SessionId>,
-    /// Quiet sessions that are still to be ended, and when this core last heard of each.
-    quiet: BTreeMap<SessionId, Timestamp>,
-    policies: BTreeMap<LocationId, IdlePolicy>,
-    /// The statistics periods that were complained of.
-    warned: BTreeSet<(LocationId, Duration)>,
-    /// False until the sessions of before this process have been taken over.
-    started: bool,
-}
-
-#[derive(Debug)]
-struct Followed {
-    peer: (LocationId, PublicKey),
-    policy: IdlePolicy,
-    /// What each gateway last counted.
-    seen: BTreeMap<GatewayId, Counters>,
-    /// The sum over this core's gateways and their restarts.
-    total: Counters,
-    /// How much of the sum has been written down.
-    told: Counters,
-    /// A gateway that has not reported yet counts from zero: its peer is new.
-    fresh: bool,
-}
-
-impl Followed {
-    /// Returns whether anything was added.
-    fn count(&mut self, gateway: GatewayId, now: Counters) -> bool {
-        let before = match self.seen.insert(gateway, now) {
-            Some(before) => before,
-            None if self.fresh => Counters::ZERO,
-            // Taken over from before this process: the store has what was counted then.
-            None => return false,
-        };
-        // A counter that fell was restarted with its peer.
-        let added = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
-        self.total = Counters {
-            rx_bytes: self.total.rx_bytes.saturating_add(added(now.rx_bytes, before.rx_bytes)),
-            tx_bytes: self.total.tx_bytes.saturating_add(added(now.tx_bytes, before.tx_bytes)),
-        };
-        self.total != self.told
-    }
-}
-
-/// What the store says of the sessions now.
-struct Found {
-    /// The live ones, and when any core last heard of each.
-    live: BTreeMap<SessionId, Timestamp>,
-    new: Vec<(SessionInfo, PublicKey)>,
-    policies: BTreeMap<LocationId, IdlePolicy>,
+    follower: Follower,
 }
 
 impl IdleDriver {
     /// Starts with no session; the first look takes over those that live.
     #[must_use]
     pub fn new(app: Arc<App>) -> Self {
-        Self {
-            app,
-            tracker: IdleTracker::new(),
-            followed: BTreeMap::new(),
-            by_peer: BTreeMap::new(),
-            news: BTreeSet::new(),
-            quiet: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            warned: BTreeSet::new(),
-            started: false,
-        }
+        Self { app, follower: Follower::new() }
     }
 
     /// Runs until core stops.
@@ -144,33 +85,10 @@ impl IdleDriver {
     ///
     /// What the database reports.
     pub async fn handle_report(&mut self, report: &StatsReport) -> Result<(), StoreError> {
-        let known = |key: &PublicKey| self.by_peer.contains_key(&(report.location, *key));
-        if !report.peers.iter().all(|peer| known(&peer.public_key)) {
+        if !self.follower.knows(report) {
             self.look().await?;
         }
-        self.check_period(report);
-        for peer in &report.peers {
-            let Some(&session) = self.by_peer.get(&(report.location, peer.public_key)) else {
-                continue;
-            };
-            let counters = Counters { rx_bytes: peer.rx_bytes, tx_bytes: peer.tx_bytes };
-            if let Some(followed) = self.followed.get_mut(&session)
-                && followed.count(report.gateway, counters)
-            {
-                self.news.insert(session);
-            }
-            let seen = Report {
-                session,
-                gateway: report.gateway,
-                counters,
-                handshake_age: peer.handshake_age,
-            };
-            match self.tracker.handle_report(&seen, report.received_at) {
-                Observation::Active(_) => drop(self.news.insert(session)),
-                Observation::Quiet | Observation::NotFollowed => {}
-            }
-        }
-        self.collect();
+        self.follower.handle_report(report);
         Ok(())
     }
 
@@ -181,10 +99,9 @@ impl IdleDriver {
     /// What the database reports; what was to be done is done at the next check.
     pub async fn check(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.look().await?;
-        self.tracker.handle_timeout(now);
-        self.collect();
+        self.follower.handle_timeout(now);
         self.write_down().await?;
-        let quiet = self.quiet.clone();
+        let quiet = self.follower.quiet().clone();
         let (ended, heard) = self
             .app
             .store
@@ -206,17 +123,11 @@ impl IdleDriver {
                 Ok::<_, StoreError>((ended, heard))
             })
             .await?;
-        self.quiet.clear();
-        for (session, at) in heard {
-            if let Some(followed) = self.followed.get_mut(&session) {
-                followed.fresh = false;
-                self.tracker.resume(session, followed.policy, at);
-            }
-        }
+        self.follower.judged(&heard);
         for (session, reason) in ended {
             tracing::info!(%session, reason = reason.code(), "session ended");
-            if let Some(followed) = self.forget(session) {
-                self.app.registry.wake(followed.peer.0);
+            if let Some(location) = self.follower.ended(session) {
+                self.app.registry.wake(location);
             }
         }
         Ok(())
@@ -224,106 +135,20 @@ impl IdleDriver {
 
     /// Learns from the store which sessions live and by which policy.
     async fn look(&mut self) -> Result<(), StoreError> {
-        let known: BTreeSet<SessionId> = self.followed.keys().copied().collect();
+        let known = self.follower.known();
         let found = self.app.store.read(move |view| find(view, &known)).await?;
-        let gone = self.followed.keys().filter(|id| !found.live.contains_key(id));
-        for session in gone.copied().collect::<Vec<_>>() {
-            // What has just gone quiet still waits to be ended.
-            if !self.quiet.contains_key(&session) {
-                self.forget(session);
-            }
-        }
-        for (id, followed) in &mut self.followed {
-            let known = self.tracker.last_activity(*id);
-            if let Some((heard, known)) = found.live.get(id).zip(known)
-                && *heard > known
-            {
-                followed.fresh = false;
-                self.tracker.heard_elsewhere(*id, *heard);
-            }
-            if let Some(policy) = found.policies.get(&followed.peer.0)
-                && *policy != followed.policy
-            {
-                followed.policy = *policy;
-                self.tracker.set_policy(*id, *policy);
-            }
-        }
-        for (session, key) in found.new {
-            if let Some(policy) = found.policies.get(&session.subject.location) {
-                self.follow(&session, key, *policy);
-            }
-        }
-        self.policies = found.policies;
-        self.started = true;
+        self.follower.learn(found);
         Ok(())
-    }
-
-    fn follow(&mut self, session: &SessionInfo, key: PublicKey, policy: IdlePolicy) {
-        let peer = (session.subject.location, key);
-        if self.started {
-            self.tracker.track(session.id, policy, session.authorized);
-        } else {
-            self.tracker.resume(session.id, policy, session.last_activity);
-        }
-        let (total, told) = (Counters::ZERO, Counters::ZERO);
-        let (seen, fresh) = (BTreeMap::new(), self.started);
-        self.by_peer.insert(peer, session.id);
-        self.followed.insert(session.id, Followed { peer, policy, seen, total, told, fresh });
-    }
-
-    fn forget(&mut self, session: SessionId) -> Option<Followed> {
-        self.tracker.forget(session);
-        self.news.remove(&session);
-        let followed = self.followed.remove(&session)?;
-        // A newer session may have taken the peer's place.
-        if self.by_peer.get(&followed.peer) == Some(&session) {
-            self.by_peer.remove(&followed.peer);
-        }
-        Some(followed)
-    }
-
-    fn collect(&mut self) {
-        while let Some(IdleEvent::Idle { session, last_activity }) = self.tracker.poll_event() {
-            self.quiet.insert(session, last_activity);
-        }
     }
 
     async fn write_down(&mut self) -> Result<(), StoreError> {
-        let news = self.news.iter().filter_map(|id| {
-            // Without a byte from the peer there is nothing to tell.
-            let followed = self.followed.get(id)?;
-            let last_activity = self.tracker.last_activity(*id)?;
-            let (total, told) = (followed.total, followed.told);
-            let rx_added = total.rx_bytes.saturating_sub(told.rx_bytes);
-            let tx_added = total.tx_bytes.saturating_sub(told.tx_bytes);
-            let heard = total.rx_bytes > 0 || !followed.fresh;
-            heard.then_some(Activity { session: *id, last_activity, rx_added, tx_added })
-        });
-        let news: Vec<Activity> = news.collect();
+        let news = self.follower.news();
+        let told: Vec<SessionId> = news.iter().map(|one| one.session).collect();
         if !news.is_empty() {
-            let told: Vec<SessionId> = news.iter().map(|one| one.session).collect();
             self.app.store.write(move |tx| tx.note_activity(&news)).await?;
-            for session in told {
-                if let Some(followed) = self.followed.get_mut(&session) {
-                    followed.told = followed.total;
-                }
-            }
         }
-        self.news.clear();
+        self.follower.written_down(&told);
         Ok(())
-    }
-
-    /// Complains once of a gateway that reports too seldom for its location's threshold.
-    fn check_period(&mut self, report: &StatsReport) {
-        let Some(policy) = self.policies.get(&report.location) else { return };
-        if report.period.is_zero() {
-            return;
-        }
-        if let Err(warning) = policy.check_statistics_period(report.period)
-            && self.warned.insert((report.location, report.period))
-        {
-            tracing::warn!(location = %report.location, gateway = %report.gateway, "{warning}");
-        }
     }
 }
 

@@ -1,0 +1,252 @@
+//! What is known of live sessions between two looks at the store. Sans-IO.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use mfa_core::id::{GatewayId, LocationId, SessionId};
+use mfa_core::idle::{Counters, IdleEvent, IdleTracker, Observation, Report};
+use mfa_core::policy::IdlePolicy;
+use mfa_core::time::Timestamp;
+use mfa_store::{Activity, SessionInfo};
+use wg_types::PublicKey;
+
+use crate::link::StatsReport;
+
+/// Follows every live session.
+#[derive(Debug, Default)]
+pub struct Follower {
+    tracker: IdleTracker,
+    followed: BTreeMap<SessionId, Followed>,
+    by_peer: BTreeMap<(LocationId, PublicKey), SessionId>,
+    /// Sessions about which something is to be written down.
+    news: BTreeSet<SessionId>,
+    /// Quiet sessions that are still to be ended, and when this core last heard of each.
+    quiet: BTreeMap<SessionId, Timestamp>,
+    policies: BTreeMap<LocationId, IdlePolicy>,
+    /// The statistics periods that were complained of.
+    warned: BTreeSet<(LocationId, Duration)>,
+    /// False until the sessions of before this process have been taken over.
+    started: bool,
+}
+
+#[derive(Debug)]
+struct Followed {
+    peer: (LocationId, PublicKey),
+    policy: IdlePolicy,
+    /// What each gateway last counted.
+    seen: BTreeMap<GatewayId, Counters>,
+    /// The sum over this core's gateways and their restarts.
+    total: Counters,
+    /// How much of the sum has been written down.
+    told: Counters,
+    /// A gateway that has not reported yet counts from zero: its peer is new.
+    fresh: bool,
+}
+
+impl Followed {
+    /// Returns whether anything was added.
+    fn count(&mut self, gateway: GatewayId, now: Counters) -> bool {
+        let before = match self.seen.insert(gateway, now) {
+            Some(before) => before,
+            None if self.fresh => Counters::ZERO,
+            // Taken over from before this process: the store has what was counted then.
+            None => return false,
+        };
+        // A counter that fell was restarted with its peer.
+        let added = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        self.total = Counters {
+            rx_bytes: self.total.rx_bytes.saturating_add(added(now.rx_bytes, before.rx_bytes)),
+            tx_bytes: self.total.tx_bytes.saturating_add(added(now.tx_bytes, before.tx_bytes)),
+        };
+        self.total != self.told
+    }
+}
+
+/// What the store says of the sessions now.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The live ones, and when any core last heard of each.
+    pub live: BTreeMap<SessionId, Timestamp>,
+    /// Those that were not [known](Follower::known), with their devices' keys.
+    pub new: Vec<(SessionInfo, PublicKey)>,
+    /// What the locations with MFA ask.
+    pub policies: BTreeMap<LocationId, IdlePolicy>,
+}
+
+impl Follower {
+    /// Starts with no session; the first [`Found`] says which to take over.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the sessions that are followed.
+    #[must_use]
+    pub fn known(&self) -> BTreeSet<SessionId> {
+        self.followed.keys().copied().collect()
+    }
+
+    /// Tells whether all peers of a report are followed; else the store knows more.
+    #[must_use]
+    pub fn knows(&self, report: &StatsReport) -> bool {
+        let known = |key: &PublicKey| self.by_peer.contains_key(&(report.location, *key));
+        report.peers.iter().all(|peer| known(&peer.public_key))
+    }
+
+    /// Takes over what the store says.
+    pub fn learn(&mut self, found: Found) {
+        let gone = self.followed.keys().filter(|id| !found.live.contains_key(id));
+        for session in gone.copied().collect::<Vec<_>>() {
+            // What has just gone quiet still waits to be ended.
+            if !self.quiet.contains_key(&session) {
+                self.forget(session);
+            }
+        }
+        for (id, followed) in &mut self.followed {
+            let known = self.tracker.last_activity(*id);
+            if let Some((heard, known)) = found.live.get(id).zip(known)
+                && *heard > known
+            {
+                followed.fresh = false;
+                self.tracker.heard_elsewhere(*id, *heard);
+            }
+            if let Some(policy) = found.policies.get(&followed.peer.0)
+                && *policy != followed.policy
+            {
+                followed.policy = *policy;
+                self.tracker.set_policy(*id, *policy);
+            }
+        }
+        for (session, key) in found.new {
+            if let Some(policy) = found.policies.get(&session.subject.location) {
+                self.follow(&session, key, *policy);
+            }
+        }
+        self.policies = found.policies;
+        self.started = true;
+    }
+
+    /// Takes one gateway's report.
+    pub fn handle_report(&mut self, report: &StatsReport) {
+        self.check_period(report);
+        for peer in &report.peers {
+            let Some(&session) = self.by_peer.get(&(report.location, peer.public_key)) else {
+                continue;
+            };
+            let counters = Counters { rx_bytes: peer.rx_bytes, tx_bytes: peer.tx_bytes };
+            if let Some(followed) = self.followed.get_mut(&session)
+                && followed.count(report.gateway, counters)
+            {
+                self.news.insert(session);
+            }
+            let seen = Report {
+                session,
+                gateway: report.gateway,
+                counters,
+                handshake_age: peer.handshake_age,
+            };
+            match self.tracker.handle_report(&seen, report.received_at) {
+                Observation::Active(_) => drop(self.news.insert(session)),
+                Observation::Quiet | Observation::NotFollowed => {}
+            }
+        }
+        self.collect();
+    }
+
+    /// Moves time forward.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.tracker.handle_timeout(now);
+        self.collect();
+    }
+
+    /// Returns what is to be written down.
+    #[must_use]
+    pub fn news(&self) -> Vec<Activity> {
+        let news = self.news.iter().filter_map(|id| {
+            // Without a byte from the peer there is nothing to tell.
+            let followed = self.followed.get(id)?;
+            let last_activity = self.tracker.last_activity(*id)?;
+            let (total, told) = (followed.total, followed.told);
+            let rx_added = total.rx_bytes.saturating_sub(told.rx_bytes);
+            let tx_added = total.tx_bytes.saturating_sub(told.tx_bytes);
+            let heard = total.rx_bytes > 0 || !followed.fresh;
+            heard.then_some(Activity { session: *id, last_activity, rx_added, tx_added })
+        });
+        news.collect()
+    }
+
+    /// Notes that this is written down, which are all [news](Self::news).
+    pub fn written_down(&mut self, told: &[SessionId]) {
+        for session in told {
+            if let Some(followed) = self.followed.get_mut(session) {
+                followed.told = followed.total;
+            }
+        }
+        self.news.clear();
+    }
+
+    /// Returns the quiet sessions, which are to be ended, and when this core last heard of each.
+    #[must_use]
+    pub const fn quiet(&self) -> &BTreeMap<SessionId, Timestamp> {
+        &self.quiet
+    }
+
+    /// Notes what came of the quiet sessions: that another core has heard of these since.
+    pub fn judged(&mut self, heard: &[(SessionId, Timestamp)]) {
+        self.quiet.clear();
+        for (session, at) in heard {
+            if let Some(followed) = self.followed.get_mut(session) {
+                followed.fresh = false;
+                self.tracker.resume(*session, followed.policy, *at);
+            }
+        }
+    }
+
+    /// Notes that a session has ended; returns its location if it was followed.
+    pub fn ended(&mut self, session: SessionId) -> Option<LocationId> {
+        self.forget(session).map(|followed| followed.peer.0)
+    }
+
+    fn follow(&mut self, session: &SessionInfo, key: PublicKey, policy: IdlePolicy) {
+        let peer = (session.subject.location, key);
+        if self.started {
+            self.tracker.track(session.id, policy, session.authorized);
+        } else {
+            self.tracker.resume(session.id, policy, session.last_activity);
+        }
+        let (total, told) = (Counters::ZERO, Counters::ZERO);
+        let (seen, fresh) = (BTreeMap::new(), self.started);
+        self.by_peer.insert(peer, session.id);
+        self.followed.insert(session.id, Followed { peer, policy, seen, total, told, fresh });
+    }
+
+    fn forget(&mut self, session: SessionId) -> Option<Followed> {
+        self.tracker.forget(session);
+        self.news.remove(&session);
+        let followed = self.followed.remove(&session)?;
+        // A newer session may have taken the peer's place.
+        if self.by_peer.get(&followed.peer) == Some(&session) {
+            self.by_peer.remove(&followed.peer);
+        }
+        Some(followed)
+    }
+
+    fn collect(&mut self) {
+        while let Some(IdleEvent::Idle { session, last_activity }) = self.tracker.poll_event() {
+            self.quiet.insert(session, last_activity);
+        }
+    }
+
+    /// Complains once of a gateway that reports too seldom for its location's threshold.
+    fn check_period(&mut self, report: &StatsReport) {
+        let Some(policy) = self.policies.get(&report.location) else { return };
+        if report.period.is_zero() {
+            return;
+        }
+        if let Err(warning) = policy.check_statistics_period(report.period)
+            && self.warned.insert((report.location, report.period))
+        {
+            tracing::warn!(location = %report.location, gateway = %report.gateway, "{warning}");
+        }
+    }
+}
