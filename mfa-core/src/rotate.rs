@@ -2,12 +2,12 @@
 //!
 //! The kernel uses a new PSK only in the next handshake and keeps the current keys until
 //! `REJECT_AFTER_TIME` (180 s) after the last one, so both ends have time to converge, in either
-//! order. A rotation that is not promoted leaves the old generation in force.
+//! order. A rotation that is not promoted leaves the old generation remembered at both ends.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 
-use crate::id::GatewayId;
+use wg_types::timers::REKEY_AFTER_TIME;
+
 use crate::policy::PolicyError;
 use crate::time::Timestamp;
 
@@ -60,11 +60,15 @@ impl RotationPeriod {
 }
 
 impl PskPolicy {
-    /// 60 s: shorter ones would overlap.
-    pub const MIN_PERIOD: Duration = Duration::from_secs(60);
+    /// `REKEY_AFTER_TIME` (120 s): a PSK matters in handshakes alone, and a tunnel in use makes one
+    /// that often.
+    pub const MIN_PERIOD: Duration = REKEY_AFTER_TIME;
 
     /// One day.
     pub const MAX_PERIOD: Duration = Duration::from_secs(24 * 3600);
+
+    /// 15 min; see [`Self::patience`].
+    pub const MIN_PATIENCE: Duration = Duration::from_secs(900);
 
     /// Checks a period.
     ///
@@ -86,6 +90,16 @@ impl PskPolicy {
             Self::Every(period) => Some(since.saturating_add(period.0)),
         }
     }
+
+    /// Returns how long a client may leave a staged PSK untaken before its session ends: three
+    /// periods, at least 15 min. `None`: nothing is staged.
+    #[must_use]
+    pub fn patience(self) -> Option<Duration> {
+        match self {
+            Self::Fixed => None,
+            Self::Every(period) => Some(period.0.saturating_mul(3).max(Self::MIN_PATIENCE)),
+        }
+    }
 }
 
 /// Every 10 min.
@@ -95,54 +109,66 @@ impl Default for PskPolicy {
     }
 }
 
-/// One step from a generation to the next.
+/// One step from a generation to the next, as it is stored.
 ///
 /// ```text
-///            client_set          gateway_set (all of them)     promote
-///   staged ─────────────▶ client set ─────────────▶ gateways set ─────▶ promoted
-///      │                      │                          │
-///      └──────────────────────┴────── deadline ──────────┴──▶ abandoned (old generation serves)
+///            client has set it         client saw a handshake with it       all gateways have it
+///   staged ───────────────────▶ set ───────────────────────────▶ proven ───────────────────▶ promoted
+///      └── patience is over ──▶ given up: the session ends
 /// ```
 ///
-/// The client sets the new PSK first, because it is the one that initiates handshakes: until the
-/// gateways follow, the keys of the last handshake serve.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// The client sets the new PSK first; gateways are given it only once the client says so. From then
+/// on there is no way back: both ends keep the old one until the new one is proven, and whichever
+/// missed it finds out at the next handshake, while the keys of the last one still serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rotation {
     to: PskGeneration,
+    staged: Timestamp,
     state: RotationState,
-    waiting: BTreeSet<GatewayId>,
-    deadline: Timestamp,
 }
 
 /// Where a [`Rotation`] stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum RotationState {
     /// The new PSK is stored, and no peer has it.
     Staged,
-    /// The client has it; gateways are about to get it.
-    ClientSet,
-    /// Both ends have it; the old one is still remembered.
-    GatewaysSet,
-    /// The old one is forgotten.
-    Promoted,
-    /// Not everyone got it in time; whoever has it goes back to the old one.
-    Abandoned,
+    /// The client has it, and gateways are given it.
+    Set,
+    /// The client saw a handshake that only both ends' having it explains.
+    Proven,
+}
+
+/// What is to be done about a [`Rotation`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Nothing yet.
+    Wait,
+    /// The new PSK becomes the session's own.
+    Promote,
+    /// The client did not take it for too long: the session ends.
+    GiveUp,
+}
+
+/// How far the gateways of a location are with a rotation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GatewaysHave {
+    /// At least one that is connected lacks the new PSK, or none is connected.
+    NotAll,
+    /// Every one that is connected has it in its kernel.
+    All,
 }
 
 impl Rotation {
-    /// How long both ends have to converge: from a handshake that is due at 120 s to the end of
-    /// the keys at 180 s.
-    pub const TIME_LIMIT: Duration = Duration::from_secs(60);
-
-    /// Begins a rotation away from `current`, over all of the location's `gateways`.
+    /// Begins a rotation away from `current`.
     #[must_use]
-    pub fn stage(current: PskGeneration, gateways: BTreeSet<GatewayId>, now: Timestamp) -> Self {
-        Self {
-            to: current.next(),
-            state: RotationState::Staged,
-            waiting: gateways,
-            deadline: now.saturating_add(Self::TIME_LIMIT),
-        }
+    pub const fn stage(current: PskGeneration, now: Timestamp) -> Self {
+        Self { to: current.next(), staged: now, state: RotationState::Staged }
+    }
+
+    /// Restores a stored rotation.
+    #[must_use]
+    pub const fn from_parts(to: PskGeneration, staged: Timestamp, state: RotationState) -> Self {
+        Self { to, staged, state }
     }
 
     /// Returns the generation that the rotation leads to.
@@ -151,84 +177,44 @@ impl Rotation {
         self.to
     }
 
+    /// Returns when it began. The next one is due a period later, however long this one takes.
+    #[must_use]
+    pub const fn staged(&self) -> Timestamp {
+        self.staged
+    }
+
     /// Returns where the rotation stands.
     #[must_use]
     pub const fn state(&self) -> RotationState {
         self.state
     }
 
-    /// Returns the gateways that have not confirmed the new PSK.
-    pub fn waiting(&self) -> impl Iterator<Item = GatewayId> {
-        self.waiting.iter().copied()
+    /// The client says which generation it has set, and with which it saw a handshake. Tells
+    /// whether anything is new. Words about another generation change nothing, and none leads
+    /// back; what is proven is set.
+    pub fn handle_client(&mut self, set: PskGeneration, proven: PskGeneration) -> bool {
+        let told = if proven == self.to {
+            RotationState::Proven
+        } else if set == self.to {
+            RotationState::Set
+        } else {
+            RotationState::Staged
+        };
+        let before = self.state;
+        self.state = before.max(told);
+        before != self.state
     }
 
-    /// Returns when the rotation is abandoned; `None` once it has come to its end.
+    /// Decides what is to be done at `now`. `policy` is the location's of today.
     #[must_use]
-    pub const fn poll_timeout(&self) -> Option<Timestamp> {
-        match self.state {
-            RotationState::Staged | RotationState::ClientSet => Some(self.deadline),
-            RotationState::GatewaysSet | RotationState::Promoted | RotationState::Abandoned => None,
-        }
-    }
-
-    /// The client says that it has set `generation`. Words about another one change nothing.
-    pub fn handle_client_set(&mut self, generation: PskGeneration, now: Timestamp) {
-        self.handle_timeout(now);
-        match self.state {
-            RotationState::Staged if generation == self.to => {
-                self.state = RotationState::ClientSet;
-                self.settle();
-            }
-            RotationState::Staged
-            | RotationState::ClientSet
-            | RotationState::GatewaysSet
-            | RotationState::Promoted
-            | RotationState::Abandoned => {}
-        }
-    }
-
-    /// A gateway says that its interface has `generation`. Words about another one change nothing.
-    pub fn handle_gateway_set(
-        &mut self,
-        gateway: GatewayId,
-        generation: PskGeneration,
-        now: Timestamp,
-    ) {
-        self.handle_timeout(now);
-        match self.state {
-            RotationState::ClientSet if generation == self.to => {
-                self.waiting.remove(&gateway);
-                self.settle();
-            }
-            RotationState::Staged
-            | RotationState::ClientSet
-            | RotationState::GatewaysSet
-            | RotationState::Promoted
-            | RotationState::Abandoned => {}
-        }
-    }
-
-    /// The store has made the new generation the session's own.
-    pub fn promote(&mut self) {
-        match self.state {
-            RotationState::GatewaysSet => self.state = RotationState::Promoted,
-            RotationState::Staged
-            | RotationState::ClientSet
-            | RotationState::Promoted
-            | RotationState::Abandoned => {}
-        }
-    }
-
-    /// Moves time forward; a rotation that is late is abandoned.
-    pub fn handle_timeout(&mut self, now: Timestamp) {
-        if self.poll_timeout().is_some_and(|deadline| now >= deadline) {
-            self.state = RotationState::Abandoned;
-        }
-    }
-
-    fn settle(&mut self) {
-        if self.waiting.is_empty() {
-            self.state = RotationState::GatewaysSet;
+    pub fn step(&self, policy: PskPolicy, gateways: GatewaysHave, now: Timestamp) -> Step {
+        match (self.state, gateways) {
+            (RotationState::Proven, GatewaysHave::All) => Step::Promote,
+            (RotationState::Staged, _) => match policy.patience() {
+                Some(patience) if now.since(self.staged) >= patience => Step::GiveUp,
+                Some(_) | None => Step::Wait,
+            },
+            (RotationState::Set | RotationState::Proven, _) => Step::Wait,
         }
     }
 }
@@ -239,82 +225,67 @@ mod tests {
 
     use super::*;
 
-    const NORTH: GatewayId = GatewayId::new(1);
-    const SOUTH: GatewayId = GatewayId::new(2);
+    const FIRST: PskGeneration = PskGeneration::FIRST;
     const SECOND: PskGeneration = PskGeneration::new(2);
 
     #[test]
-    fn a_rotation_goes_client_gateways_promoted() {
-        let mut rotation = staged();
+    fn a_rotation_goes_set_proven_promoted() {
+        let mut rotation = Rotation::stage(FIRST, at(0));
         assert_eq!((rotation.generation(), rotation.state()), (SECOND, RotationState::Staged));
-        assert_eq!(rotation.poll_timeout(), Some(at(60)));
+        assert_eq!(step(&rotation, GatewaysHave::All, 1), Step::Wait);
 
-        rotation.handle_client_set(SECOND, at(1));
-        assert_eq!(rotation.state(), RotationState::ClientSet);
-        rotation.handle_gateway_set(NORTH, SECOND, at(2));
-        assert_eq!(rotation.state(), RotationState::ClientSet);
-        assert!(rotation.waiting().eq([SOUTH]));
-        rotation.handle_gateway_set(SOUTH, SECOND, at(3));
-        assert_eq!((rotation.state(), rotation.poll_timeout()), (RotationState::GatewaysSet, None));
-        rotation.promote();
-        assert_eq!(rotation.state(), RotationState::Promoted);
+        assert!(rotation.handle_client(SECOND, FIRST));
+        assert_eq!(rotation.state(), RotationState::Set);
+        assert_eq!(step(&rotation, GatewaysHave::All, 2), Step::Wait, "no handshake proved it");
+
+        assert!(rotation.handle_client(SECOND, SECOND));
+        assert_eq!(step(&rotation, GatewaysHave::NotAll, 3), Step::Wait, "a gateway lacks it");
+        assert_eq!(step(&rotation, GatewaysHave::All, 4), Step::Promote);
     }
 
     #[test]
-    fn a_location_without_gateways_waits_for_the_client_alone() {
-        let mut rotation = Rotation::stage(PskGeneration::FIRST, BTreeSet::new(), at(0));
-        assert_eq!(rotation.state(), RotationState::Staged);
-        rotation.handle_client_set(SECOND, at(1));
-        assert_eq!(rotation.state(), RotationState::GatewaysSet);
+    fn a_word_that_was_lost_is_made_up_for_by_the_next() {
+        let mut rotation = Rotation::stage(FIRST, at(0));
+        assert!(rotation.handle_client(SECOND, SECOND));
+        assert_eq!(rotation.state(), RotationState::Proven);
+        assert!(!rotation.handle_client(SECOND, FIRST), "what was proven stays so");
+        assert_eq!(rotation.state(), RotationState::Proven);
     }
 
     #[test]
     fn words_about_another_generation_change_nothing() {
-        let mut rotation = staged();
-        rotation.handle_client_set(PskGeneration::FIRST, at(1));
-        assert_eq!(rotation.state(), RotationState::Staged);
-        rotation.handle_client_set(SECOND, at(1));
-        for generation in [PskGeneration::FIRST, SECOND.next()] {
-            rotation.handle_gateway_set(NORTH, generation, at(2));
-            assert!(rotation.waiting().eq([NORTH, SOUTH]));
+        let mut rotation = Rotation::stage(FIRST, at(0));
+        for other in [FIRST, SECOND.next(), PskGeneration::new(u32::MAX)] {
+            assert!(!rotation.handle_client(other, other));
+            assert_eq!(rotation.state(), RotationState::Staged);
         }
     }
 
     #[test]
-    fn a_gateway_that_speaks_before_the_client_is_not_counted() {
-        let mut rotation = staged();
-        rotation.handle_gateway_set(NORTH, SECOND, at(1));
-        rotation.promote();
-        assert_eq!(rotation.state(), RotationState::Staged);
-        assert!(rotation.waiting().eq([NORTH, SOUTH]));
-    }
-
-    #[test]
-    fn a_late_rotation_is_abandoned_and_stays_so() {
-        for client in [false, true] {
-            let mut rotation = staged();
-            if client {
-                rotation.handle_client_set(SECOND, at(1));
-            }
-            rotation.handle_timeout(at(60).saturating_sub(Duration::from_millis(1)));
-            assert_ne!(rotation.state(), RotationState::Abandoned);
-            rotation.handle_client_set(SECOND, at(60));
-            rotation.handle_gateway_set(NORTH, SECOND, at(60));
-            rotation.handle_gateway_set(SOUTH, SECOND, at(60));
-            rotation.promote();
-            let end = (rotation.state(), rotation.poll_timeout());
-            assert_eq!(end, (RotationState::Abandoned, None));
+    fn a_client_that_takes_nothing_is_given_up_exactly_when_patience_is_over() {
+        let rotation = Rotation::stage(FIRST, at(0));
+        let patience = PskPolicy::default().patience().unwrap().as_secs();
+        for gateways in [GatewaysHave::NotAll, GatewaysHave::All] {
+            assert_eq!(step(&rotation, gateways, patience - 1), Step::Wait);
+            assert_eq!(step(&rotation, gateways, patience), Step::GiveUp);
         }
+        let never = rotation.step(PskPolicy::Fixed, GatewaysHave::All, at(1_000_000));
+        assert_eq!(never, Step::Wait, "rotation was switched off meanwhile");
     }
 
     #[test]
-    fn what_both_ends_have_is_not_abandoned() {
-        let mut rotation = staged();
-        rotation.handle_client_set(SECOND, at(1));
-        rotation.handle_gateway_set(NORTH, SECOND, at(2));
-        rotation.handle_gateway_set(SOUTH, SECOND, at(2));
-        rotation.handle_timeout(at(10_000));
-        assert_eq!(rotation.state(), RotationState::GatewaysSet);
+    fn what_the_client_has_is_never_given_up() {
+        let mut rotation = Rotation::stage(FIRST, at(0));
+        rotation.handle_client(SECOND, FIRST);
+        assert_eq!(step(&rotation, GatewaysHave::NotAll, 1_000_000), Step::Wait);
+    }
+
+    #[test]
+    fn patience_is_three_periods_and_at_least_a_quarter_of_an_hour() {
+        let patience = |secs| PskPolicy::every(Duration::from_secs(secs)).unwrap().patience();
+        assert_eq!(patience(120), Some(Duration::from_secs(900)));
+        assert_eq!(patience(600), Some(Duration::from_secs(1800)));
+        assert_eq!(PskPolicy::Fixed.patience(), None);
     }
 
     #[test]
@@ -341,46 +312,36 @@ mod tests {
 
     #[test]
     fn generations_only_grow() {
-        assert_eq!(PskGeneration::FIRST.get(), 1);
-        assert!(PskGeneration::FIRST.next() > PskGeneration::FIRST);
+        assert_eq!(FIRST.get(), 1);
+        assert!(FIRST.next() > FIRST);
         assert_eq!(PskGeneration::new(u32::MAX).next(), PskGeneration::new(u32::MAX));
     }
 
     proptest! {
-        /// Whatever is said in whatever order: no step is skipped, and an end is final.
+        /// Whatever is said in whatever order: nothing leads back, and nothing is promoted that was
+        /// not proven.
         #[test]
-        fn no_step_is_skipped(ops in prop::collection::vec((0_u8..5, 0_u64..15), 1..40)) {
-            use RotationState::{Abandoned, ClientSet, GatewaysSet, Promoted, Staged};
-
-            let mut rotation = staged();
-            let mut now = at(0);
-            for (op, wait) in ops {
+        fn nothing_leads_back(
+            words in prop::collection::vec((0_u32..5, 0_u32..5, any::<bool>(), 0_u64..4000), 1..40),
+        ) {
+            let mut rotation = Rotation::stage(FIRST, at(0));
+            let mut proven = false;
+            for (set, saw, all, now) in words {
                 let before = rotation.state();
-                now = now.saturating_add(Duration::from_secs(wait));
-                match op {
-                    0 => rotation.handle_client_set(SECOND, now),
-                    1 => rotation.handle_gateway_set(NORTH, SECOND, now),
-                    2 => rotation.handle_gateway_set(SOUTH, SECOND, now),
-                    3 => rotation.promote(),
-                    _ => rotation.handle_timeout(now),
-                }
-                let allowed: &[RotationState] = match before {
-                    Staged => &[Staged, ClientSet, Abandoned],
-                    ClientSet => &[ClientSet, GatewaysSet, Abandoned],
-                    GatewaysSet => &[GatewaysSet, Promoted],
-                    Promoted => &[Promoted],
-                    Abandoned => &[Abandoned],
-                };
-                prop_assert!(allowed.contains(&rotation.state()));
-                if matches!(rotation.state(), GatewaysSet | Promoted) {
-                    prop_assert_eq!(rotation.waiting().count(), 0);
-                }
+                let new = rotation.handle_client(PskGeneration::new(set), PskGeneration::new(saw));
+                proven |= saw == 2;
+                prop_assert!(rotation.state() >= before);
+                prop_assert_eq!(new, rotation.state() != before);
+                let gateways = if all { GatewaysHave::All } else { GatewaysHave::NotAll };
+                let next = step(&rotation, gateways, now);
+                prop_assert_eq!(next == Step::Promote, proven && all);
+                prop_assert!(next != Step::GiveUp || rotation.state() == RotationState::Staged);
             }
         }
     }
 
-    fn staged() -> Rotation {
-        Rotation::stage(PskGeneration::FIRST, BTreeSet::from([NORTH, SOUTH]), at(0))
+    fn step(rotation: &Rotation, gateways: GatewaysHave, secs: u64) -> Step {
+        rotation.step(PskPolicy::default(), gateways, at(secs))
     }
 
     fn at(secs: u64) -> Timestamp {
