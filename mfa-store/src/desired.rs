@@ -10,7 +10,7 @@ use wg_types::{PresharedKey, PublicKey};
 
 use crate::schema::{device, device_address, session, user_account, user_group_member};
 use crate::session::{generation, psk_place};
-use crate::value::{from_ip_bytes, host, to_key};
+use crate::value::{from_ip_bytes, host, to_digest, to_key};
 use crate::{Location, Snapshot, StoreError};
 
 /// A peer that the gateways of a location should have.
@@ -36,10 +36,22 @@ pub struct DesiredSession {
     pub generation: PskGeneration,
     /// The PSK.
     pub psk: PresharedKey,
+    /// SHA-256 of the PSK of the generation before; `None`: there was none. What has it is of this
+    /// session, and needs no removal.
+    pub previous_psk_digest: Option<[u8; 32]>,
 }
 
-/// Id, generation and sealed PSK of a session.
-type Sealed = (i64, i64, Option<Vec<u8>>);
+/// A session's PSK as it is stored.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = session)]
+struct Sealed {
+    id: i64,
+    generation: i64,
+    psk: Option<Vec<u8>>,
+    next_psk: Option<Vec<u8>>,
+    next_set_at: Option<i64>,
+    previous_psk_digest: Option<Vec<u8>>,
+}
 
 struct Found {
     public_key: Vec<u8>,
@@ -84,13 +96,21 @@ impl Snapshot {
         Ok(peers)
     }
 
-    fn open(&self, (id, number, psk): Sealed) -> Result<DesiredSession, StoreError> {
-        let sealed = psk.ok_or(StoreError::corrupt("session"))?;
-        let psk = self.seal.open_key(psk_place(id), &sealed)?;
+    /// The next PSK once the client has it, else the one in force.
+    fn open(&self, row: Sealed) -> Result<DesiredSession, StoreError> {
+        let current = generation(row.generation)?;
+        let (generation, sealed) = match row.next_psk.filter(|_| row.next_set_at.is_some()) {
+            Some(next) => (current.next(), Some(next)),
+            None => (current, row.psk),
+        };
+        let sealed = sealed.ok_or(StoreError::corrupt("session"))?;
+        let psk = self.seal.open_key(psk_place(row.id), &sealed)?;
+        let previous = row.previous_psk_digest.as_deref();
         Ok(DesiredSession {
-            id: SessionId::new(id),
-            generation: generation(number)?,
+            id: SessionId::new(row.id),
+            generation,
             psk: PresharedKey::from_bytes(*psk),
+            previous_psk_digest: previous.map(|text| to_digest(text, "session")).transpose()?,
         })
     }
 
@@ -107,11 +127,7 @@ impl Snapshot {
             .filter(device_address::location_id.eq(location.id.get()))
             .filter(user_account::active.eq(true))
             .order((device::public_key.asc(), device_address::family.asc()))
-            .select((
-                device::public_key,
-                device_address::ip,
-                (session::id, session::generation, session::psk),
-            ))
+            .select((device::public_key, device_address::ip, Sealed::as_select()))
             .into_boxed();
         if let Some(groups) = self.limited_to(location.id)? {
             query = query.filter(session::user_id.eq_any(members(groups)));

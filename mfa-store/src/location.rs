@@ -118,10 +118,7 @@ impl From<&LocationSettings> for Settings {
             idle_mode: policy.idle().mode().to_string(),
             idle_millis: to_span(policy.idle().threshold()),
             lifetime_millis: to_span(policy.lifetime().get()),
-            psk_rotation_millis: match policy.psk() {
-                PskPolicy::Fixed => 0,
-                PskPolicy::Every(period) => to_span(period.get()),
-            },
+            psk_rotation_millis: rotation_millis(policy.psk()),
         }
     }
 }
@@ -438,6 +435,14 @@ impl Tx {
     }
 }
 
+/// Zero: off.
+fn rotation_millis(psk: PskPolicy) -> i64 {
+    match psk {
+        PskPolicy::Fixed => 0,
+        PskPolicy::Every(period) => to_span(period.get()),
+    }
+}
+
 fn describe(settings: &LocationSettings) -> serde_json::Value {
     let policy = &settings.policy;
     json!({
@@ -451,5 +456,6 @@ fn describe(settings: &LocationSettings) -> serde_json::Value {
         "idle_mode": policy.idle().mode().code(),
         "idle_millis": to_span(policy.idle().threshold()),
         "lifetime_millis": to_span(policy.lifetime().get()),
+        "psk_rotation_millis": rotation_millis(policy.psk()),
     })
 }

@@ -236,6 +236,13 @@ table! {
         end_reason -> Nullable<Text>,
         rx_bytes -> BigInt,
         tx_bytes -> BigInt,
+        psk_since -> Nullable<BigInt>,
+        next_psk -> Nullable<Binary>,
+        next_staged_at -> Nullable<BigInt>,
+        next_set_at -> Nullable<BigInt>,
+        next_proven_at -> Nullable<BigInt>,
+        next_revision -> Nullable<BigInt>,
+        previous_psk_digest -> Nullable<Binary>,
     }
 }
 

@@ -371,6 +371,8 @@ impl Tx {
                     session::ended_at.eq(to_millis(by.now)),
                     session::end_reason.eq(reason.code()),
                     session::psk.eq(None::<Vec<u8>>),
+                    session::next_psk.eq(None::<Vec<u8>>),
+                    session::previous_psk_digest.eq(None::<Vec<u8>>),
                 ))
                 .execute(&mut self.conn)?;
             let key = self.device_key(device)?;

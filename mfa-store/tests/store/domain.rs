@@ -37,7 +37,7 @@ on_both! {
                 MethodSet::EMPTY,
                 idle(IdleMode::Transfer, 5),
                 hour,
-                every(60),
+                every(120),
             )
             .unwrap(),
         ];

@@ -11,5 +11,6 @@ mod jobs;
 mod once;
 mod peers;
 mod people;
+mod rotations;
 mod secrets;
 mod support;
