@@ -30,6 +30,8 @@ pub struct DesiredPeer {
     pub config: PeerConfig,
     /// Which session it belongs to.
     pub mark: SessionMark,
+    /// SHA-256 of the session's pre-shared key before this one; `None`: there was none.
+    pub previous: Option<[u8; 32]>,
 }
 
 /// The interface as it must be, without its peers.
@@ -263,7 +265,9 @@ impl Desired {
         }
         config.allowed_ips.sort_unstable();
         config.allowed_ips.dedup();
-        Ok(DesiredPeer { config, mark })
+        // One that cannot be read names no key.
+        let previous = peer.previous_psk_sha256.and_then(|text| text.try_into().ok());
+        Ok(DesiredPeer { config, mark, previous })
     }
 }
 

@@ -11,15 +11,17 @@
 //! The last row is why sessions are told apart: a pre-shared key changed in place leaves the
 //! session keys of before alive for up to 180 s, which a rotation wants and a new login must not.
 //! A kernel knows no sessions, so [`Known`] remembers what was put there; where it remembers
-//! nothing, as in a process that has just started, equal pre-shared keys are the same session.
+//! nothing, as in a process that has just started, equal pre-shared keys are the same session, and so
+//! is the one before, of which core tells the digest.
 
+use core::num::NonZeroU16;
 use core::slice;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mutant::Mutant;
 use sha2::{Digest as _, Sha256};
 use wg_netlink::diff::diff;
-use wg_types::{AllowedIpsChange, Peer, PeerUpdate, PresharedKey, PublicKey};
+use wg_types::{AllowedIpsChange, Peer, PeerConfig, PeerUpdate, PresharedKey, PublicKey};
 
 use crate::desired::{Desired, DesiredPeer, SessionMark};
 
@@ -39,6 +41,8 @@ pub struct Known {
 struct Memory {
     mark: SessionMark,
     psk: Fingerprint,
+    /// Of everything but the pre-shared key.
+    rest: Fingerprint,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,7 +83,8 @@ impl Known {
 
     fn keep(&mut self, peer: &DesiredPeer) {
         let psk = fingerprint(peer.config.preshared_key.as_ref());
-        self.peers.insert(peer.config.public_key, Memory { mark: peer.mark, psk });
+        let memory = Memory { mark: peer.mark, psk, rest: rest(&peer.config) };
+        self.peers.insert(peer.config.public_key, memory);
     }
 
     fn has(&self, key: &PublicKey) -> bool {
@@ -88,8 +93,18 @@ impl Known {
 
     /// Tells whether the kernel had a pre-shared key of the session that `peer` belongs to.
     fn same_session(&self, peer: &DesiredPeer, in_kernel: Option<&PresharedKey>) -> bool {
+        let in_kernel_print = fingerprint(in_kernel);
+        let is_previous = in_kernel.is_some() && peer.previous == Some(in_kernel_print.0);
+        is_previous
+            || self.peers.get(&peer.config.public_key).is_some_and(|memory| {
+                memory.mark.session == peer.mark.session && memory.psk == in_kernel_print
+            })
+    }
+
+    /// Tells whether nothing but the pre-shared key may differ from what was put there.
+    fn same_but_for_psk(&self, peer: &DesiredPeer) -> bool {
         self.peers.get(&peer.config.public_key).is_some_and(|memory| {
-            memory.mark.session == peer.mark.session && memory.psk == fingerprint(in_kernel)
+            memory.mark.session == peer.mark.session && memory.rest == rest(&peer.config)
         })
     }
 
@@ -157,7 +172,12 @@ pub fn without_looking(
         if another && !mutant::on(Mutant::PskInPlace) {
             cuts.push(*key);
         }
-        rest.push(PeerUpdate::Put(wanted.config.clone()));
+        rest.push(match &wanted.config.preshared_key {
+            // A rotation. To set the allowed IPs anew, equal as they are, would lose the packets of
+            // the moment in which the kernel has none.
+            Some(psk) if known.same_but_for_psk(wanted) => PeerUpdate::set_psk(*key, psk.clone()),
+            Some(_) | None => PeerUpdate::Put(wanted.config.clone()),
+        });
     }
     in_order(&cuts, rest)
 }
@@ -210,6 +230,16 @@ fn in_order(cuts: &[PublicKey], rest: Vec<PeerUpdate>) -> Vec<PeerUpdate> {
     locks.chain(cuts.iter().copied().map(PeerUpdate::Remove)).chain(rest).collect()
 }
 
+fn rest(config: &PeerConfig) -> Fingerprint {
+    let mut digest = Sha256::new();
+    digest.update(config.persistent_keepalive.map_or(0, NonZeroU16::get).to_be_bytes());
+    for net in &config.allowed_ips {
+        digest.update(net.to_string());
+        digest.update(b" ");
+    }
+    Fingerprint(digest.finalize().into())
+}
+
 /// Pre-shared keys are 256 random bits, so a digest tells nothing of one.
 fn fingerprint(psk: Option<&PresharedKey>) -> Fingerprint {
     let none = [0; 32];
@@ -220,7 +250,7 @@ fn fingerprint(psk: Option<&PresharedKey>) -> Fingerprint {
 mod tests {
     use wg_netlink::WireGuard as _;
     use wg_netlink::fake::{FakeInterface, FakeKernel};
-    use wg_types::{PeerConfig, PskChange};
+    use wg_types::PskChange;
 
     use super::*;
     use crate::testing::{change, key, peer, psk, snapshot};
@@ -275,10 +305,52 @@ mod tests {
     fn a_process_that_knows_nothing_replaces_a_peer_with_another_psk() {
         let mut scene = settled([peer(1, 1, 1)]);
         scene.known = Known::default();
+        for other in [peer(1, 2, 1), peer(1, 2, 2), peer(1, 1, 3)] {
+            scene.change(vec![other], &[]);
+            assert!(matches!(
+                scene.plan().updates.as_slice(),
+                [PeerUpdate::Remove(_), PeerUpdate::Put(_)]
+            ));
+        }
+    }
+
+    #[test]
+    fn a_process_that_knows_nothing_rotates_in_place_what_has_the_key_before() {
+        let mut scene = settled([peer(1, 1, 1)]);
+        scene.wg0.hear(&key(1), 1000, 1000);
+        scene.known = Known::default();
         scene.change(vec![peer(1, 1, 2)], &[]);
+
+        let plan = scene.settle();
+
+        let set = |update: &PeerUpdate| {
+            matches!(update, PeerUpdate::Update { psk: PskChange::Set(_), .. })
+        };
+        assert!(plan.updates.len() == 1 && plan.updates.iter().all(set), "{:?}", plan.updates);
+        assert_eq!(scene.wg0.peer(&key(1)).unwrap().stats.rx_bytes, 1000);
+    }
+
+    #[test]
+    fn a_rotation_without_looking_touches_the_key_alone() {
+        let mut scene = settled([peer(1, 1, 1)]);
+        scene.change(vec![peer(1, 1, 2)], &[]);
+        let touched = BTreeSet::from([key(1)]);
         assert!(matches!(
-            scene.plan().updates.as_slice(),
-            [PeerUpdate::Remove(_), PeerUpdate::Put(_)]
+            without_looking(&scene.desired, &touched, &scene.known).as_slice(),
+            [PeerUpdate::Update {
+                psk: PskChange::Set(_),
+                allowed_ips: AllowedIpsChange::Keep,
+                persistent_keepalive: None,
+                ..
+            }]
+        ));
+
+        let mut moved = peer(1, 1, 3);
+        moved.allowed_ips = vec!["10.1.0.77/32".into()];
+        scene.change(vec![moved], &[]);
+        assert!(matches!(
+            without_looking(&scene.desired, &touched, &scene.known).as_slice(),
+            [PeerUpdate::Put(_)]
         ));
     }
 

@@ -11,6 +11,7 @@ pub(crate) use fake_gate::FakeGate;
 use core::time::Duration;
 
 use mfa_wire::gateway as wire;
+use sha2::{Digest as _, Sha256};
 use wg_types::{PrivateKey, PublicKey};
 
 use crate::lease::{Lease, Without};
@@ -49,6 +50,8 @@ pub(crate) fn peer(n: u8, session: i64, generation: u32) -> wire::Peer {
         persistent_keepalive: 25,
         session_id: session,
         generation,
+        previous_psk_sha256: (generation > 1)
+            .then(|| Sha256::digest(psk(session, generation - 1)).to_vec()),
     }
 }
 

@@ -147,5 +147,8 @@ fn peer(peer: &DesiredPeer) -> Peer {
         persistent_keepalive: peer.keepalive.map_or(0, |seconds| seconds.get().into()),
         session_id: session.map_or(0, |session| session.id.get()),
         generation: session.map_or(0, |session| session.generation.get()),
+        previous_psk_sha256: session
+            .and_then(|session| session.previous_psk_digest)
+            .map(|digest| digest.to_vec()),
     }
 }

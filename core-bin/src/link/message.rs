@@ -110,6 +110,7 @@ mod tests {
             allowed_ips: vec!["100.100.100.100/32".into(), format!("{}/128", "ffff:".repeat(8))],
             preshared_key: Some(vec![2; 32]),
             persistent_keepalive: 65_535,
+            previous_psk_sha256: None,
             session_id: i64::MAX,
             generation: u32::MAX,
         };

@@ -159,6 +159,7 @@ mod tests {
             allowed_ips: vec!["10.0.0.7/32".to_owned()],
             preshared_key: Some(vec![7; 32]),
             persistent_keepalive: 0,
+            previous_psk_sha256: None,
             session_id,
             generation,
         }
