@@ -7,9 +7,10 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mfa_wire::http::DisconnectRequest;
+use mfa_wire::http::{DisconnectRequest, RotateRequest, RotateResponse};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use wg_types::PresharedKey;
 
@@ -22,6 +23,7 @@ use crate::error::ClientError;
 use crate::event::Event;
 use crate::life::{ANSWER_WAIT, End, Life, LinkState, age, unix};
 use crate::location::{Location, list};
+use crate::rotate::Rotate;
 use crate::running::{Claim, Record, fits_socket};
 use crate::state::Instance;
 use crate::tunnel::{Link, Tunnel, TunnelError, clean_up};
@@ -39,6 +41,9 @@ pub enum Outcome {
     /// By the server, or because the interface was taken away.
     Ended(End),
 }
+
+/// A call about the session's keys, with its answer.
+type Asked = (RotateRequest, Result<RotateResponse, ApiError>);
 
 type Tell<'a> = &'a mut (dyn FnMut(Event) + Send);
 
@@ -91,6 +96,7 @@ impl Client {
         let now = clock::wall();
         let keepalive = location.keepalive.is_some();
         let life = Life::new(location.id, &location.name, plan.session, proven, keepalive, now);
+        let rotate = rotate(&plan, &tunnel, now);
         let connection = Connection {
             client: self,
             plan,
@@ -100,6 +106,7 @@ impl Client {
             api: Arc::clone(api),
             tunnel,
             life,
+            rotate,
             state: LinkState::Connecting,
             greeted: false,
             server_lost: false,
@@ -167,6 +174,8 @@ struct Connection<'a> {
     api: Arc<Api>,
     tunnel: Tunnel,
     life: Life,
+    /// The session's keys; `None`: there are none, or they stay as they are.
+    rotate: Option<Rotate>,
     state: LinkState,
     /// The first handshake was told.
     greeted: bool,
@@ -234,7 +243,10 @@ impl Connection<'_> {
             Arc::clone(&nudge),
             sender,
         ));
+        // At most one call about keys; it only asks, and may be dropped at any time.
+        let mut asking = JoinSet::new();
         let outcome = loop {
+            self.ask_about_keys(&mut asking);
             let turn = tokio::select! {
                 () = &mut stop => Turn::Stop,
                 () = sleep(self.pause()) => self.look(&nudge, tell),
@@ -243,6 +255,7 @@ impl Connection<'_> {
                     // Without it an end at the server would never be seen.
                     None => Turn::Stop,
                 },
+                Some(asked) = asking.join_next() => self.learn_keys(asked),
                 Some(stream) = accept(listener.as_ref()) => self.answer(stream).await,
             };
             match turn {
@@ -290,6 +303,38 @@ impl Connection<'_> {
             }
             _ => {}
         }
+        self.turn_keys(now, &link);
+        Turn::Go
+    }
+
+    /// Sets the key that is due, if one is.
+    fn turn_keys(&mut self, now: SystemTime, link: &Link) {
+        let Some(rotate) = &mut self.rotate else { return };
+        let Some(psk) = rotate.handle_link(now, link) else { return };
+        // What cannot be set is not there at the next handshake, and the other key gets its turn.
+        let _ = self.tunnel.set_psk(psk);
+        rotate.handle_set(clock::wall(), link);
+    }
+
+    fn ask_about_keys(&self, asking: &mut JoinSet<Asked>) {
+        let Some(rotate) = self.rotate.as_ref().filter(|_| self.greeted && asking.is_empty())
+        else {
+            return;
+        };
+        let Some(request) = rotate.due(clock::wall()) else { return };
+        let (api, key) = (Arc::clone(&self.api), self.instance.private_key.clone());
+        asking.spawn(async move { (request, api.rotate(&key, &request).await) });
+    }
+
+    fn learn_keys(&mut self, asked: Result<Asked, JoinError>) -> Turn {
+        let Some(rotate) = &mut self.rotate else { return Turn::Go };
+        match asked {
+            Ok((said, Ok(answer))) => rotate.handle_answer(&said, answer.next.as_ref()),
+            // An older server, or one of another kind: the key stays.
+            Ok((_, Err(ApiError::NotOffered { .. }))) => self.rotate = None,
+            // What ended is told by the status.
+            Ok((_, Err(_))) | Err(_) => rotate.handle_failure(clock::wall()),
+        }
         Turn::Go
     }
 
@@ -310,7 +355,11 @@ impl Connection<'_> {
         let end = match finding {
             Finding::Status(Ok(status)) => {
                 self.server_back(tell);
-                self.life.handle_status(&status)
+                let end = self.life.handle_status(&status);
+                if let (Some(rotate), Some(session)) = (&mut self.rotate, self.life.session()) {
+                    rotate.handle_status(session);
+                }
+                end
             }
             Finding::Update(Ok(response)) => {
                 self.server_back(tell);
@@ -435,6 +484,13 @@ impl Connection<'_> {
         let _ = std::fs::remove_file(&path);
         UnixListener::bind(path).ok()
     }
+}
+
+/// The session's keys, where they can be replaced: WireGuard in userspace would lose the tunnel.
+fn rotate(plan: &Plan, tunnel: &Tunnel, now: SystemTime) -> Option<Rotate> {
+    let (session, psk) = (plan.session.as_ref()?, plan.preshared_key.as_ref()?);
+    let psk = PresharedKey::from_base64(psk.expose_secret()).ok()?;
+    (tunnel.backend() == "kernel").then(|| Rotate::new(plan.location, session, psk, now))
 }
 
 /// Tells the server that the session is over. Returns whether it knows.

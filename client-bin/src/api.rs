@@ -16,8 +16,8 @@ use mfa_wire::http::{
     DisconnectRequest, DisconnectResponse, EnrollmentStartRequest, EnrollmentStartResponse,
     FinishRequest, FinishResponse, MfaFinishRequest, MfaList, MfaStartRequest, MfaStartResponse,
     NonceResponse, PROOF_HEADER, PollRequest, PollResponse, Problem, RecoveryCodes,
-    RegisterMfaFinishRequest, RegisterMfaStartRequest, RegisterMfaStartResponse, SecretText,
-    StartRequest, StartResponse, path,
+    RegisterMfaFinishRequest, RegisterMfaStartRequest, RegisterMfaStartResponse, RotateRequest,
+    RotateResponse, SecretText, StartRequest, StartResponse, path,
 };
 use mfa_wire::proof::{Nonce, Proof};
 use serde::Serialize;
@@ -288,6 +288,19 @@ impl Api {
         body: &DisconnectRequest,
     ) -> Result<DisconnectResponse, ApiError> {
         self.call(path::DEVICE_DISCONNECT, Call::Device, body, Who::Device(device)).await
+    }
+
+    /// Takes part in the rotation of a session's pre-shared key.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`], as all calls.
+    pub async fn rotate(
+        &self,
+        device: &PrivateKey,
+        body: &RotateRequest,
+    ) -> Result<RotateResponse, ApiError> {
+        self.call(path::DEVICE_ROTATE, Call::Device, body, Who::Device(device)).await
     }
 
     /// Lists the user's factors.

@@ -35,6 +35,7 @@ pub mod pin;
 pub mod qr;
 pub mod render;
 pub mod rng;
+pub mod rotate;
 pub mod run;
 pub mod running;
 mod serde_keys;

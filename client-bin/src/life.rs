@@ -295,6 +295,7 @@ mod tests {
             expires: START + 43_200,
             idle_threshold: 300,
             generation: 1,
+            next_generation: None,
             gateways_connected: 1,
             gateways_applied: 1,
         }

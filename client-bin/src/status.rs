@@ -273,6 +273,7 @@ mod tests {
             expires: 100,
             idle_threshold: 300,
             generation: 1,
+            next_generation: None,
             gateways_connected: 1,
             gateways_applied: 1,
         };

@@ -143,6 +143,17 @@ impl Tunnel {
         link(&*self.wireguard, &self.peer)
     }
 
+    /// Replaces the gateway's pre-shared key, which serves from the next handshake on. Only the
+    /// kernel's WireGuard does that without losing the keys of the last one.
+    ///
+    /// # Errors
+    ///
+    /// The interface's own.
+    pub fn set_psk(&self, psk: PresharedKey) -> Result<(), Error> {
+        let update = PeerUpdate::set_psk(self.peer, psk);
+        self.wireguard.apply(&[update]).map_err(|error| first_cause(&error))
+    }
+
     /// Removes the interface and takes the name servers back.
     ///
     /// # Errors

@@ -2,4 +2,5 @@
 //! stop, core stops.
 
 pub mod idle;
+pub mod rotate;
 pub mod sweep;

@@ -14,6 +14,7 @@ pub mod location;
 pub mod mfa;
 pub mod name;
 pub mod poll;
+pub mod rotate;
 pub mod session;
 pub mod setup;
 pub mod status;

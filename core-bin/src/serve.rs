@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Tls};
 use crate::dir::{DirError, StateDir};
 use crate::drivers::idle::IdleDriver;
-use crate::drivers::sweep;
+use crate::drivers::{rotate, sweep};
 use crate::http::listener::Listener;
 use crate::http::{self, tls};
 use crate::keys::Keys;
@@ -203,6 +203,11 @@ impl Core {
         tasks.spawn(async move {
             idle.run(period.duration(), reports, stopping).await;
             Ok("idle")
+        });
+        let (rotating, stopping) = (Arc::clone(&app), stopped.clone());
+        tasks.spawn(async move {
+            rotate::run(rotating, stopping).await;
+            Ok("rotate")
         });
         let (sweeper, stopping) = (Arc::clone(&app), stopped);
         tasks.spawn(async move {

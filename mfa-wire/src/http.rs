@@ -18,7 +18,7 @@ pub use connect::{FinishRequest, FinishResponse, SessionInfo, StartRequest, Star
 pub use device::{
     CurrentFactor, DeviceStatus, DisconnectRequest, DisconnectResponse, EndInfo, LocationStatus,
     MethodAtLocation, MethodStatus, MfaFinishRequest, MfaList, MfaStartRequest, MfaStartResponse,
-    NonceResponse,
+    NextKey, NonceResponse, RotateRequest, RotateResponse,
 };
 pub use enrollment::{
     ActivateUserRequest, AdminInfo, CreateDeviceRequest, DeviceConfig, DeviceConfigResponse,
@@ -68,6 +68,9 @@ pub mod path {
     pub const DEVICE_STATUS: &str = "/api/v1/device/status";
     /// Ends a session: [`DisconnectRequest`](super::DisconnectRequest).
     pub const DEVICE_DISCONNECT: &str = "/api/v1/device/disconnect";
+    /// Takes part in the rotation of a session's pre-shared key:
+    /// [`RotateRequest`](super::RotateRequest).
+    pub const DEVICE_ROTATE: &str = "/api/v1/device/rotate";
     /// Lists the user's factors: [`MfaList`](super::MfaList). Body `{}`.
     pub const DEVICE_MFA: &str = "/api/v1/device/mfa";
     /// Begins to set up a factor with a code of another: [`MfaStartRequest`](super::MfaStartRequest).

@@ -169,6 +169,7 @@ fn words(problem: Problem, call: Call) -> Option<Words> {
             "The time for this code is over, or it had too many tries.",
             "Run `client-bin connect` again.",
         ),
+        Problem::SessionOver => ours("This session is over.", "Run `client-bin connect` again."),
         Problem::CodeMalformed => theirs(
             "This is not a code: one of an authenticator app has 6 digits, one of an e-mail 8.",
             "Type it again.",

@@ -1,6 +1,7 @@
 //! `core-bin location …`
 
 use core::num::NonZeroU16;
+use core::str::FromStr;
 use core::time::Duration;
 use std::net::IpAddr;
 
@@ -114,10 +115,30 @@ pub struct Changes {
     /// How long a session lasts at most, in use or not. [default: 12h]
     #[arg(long, value_name = "TIME")]
     session_lifetime: Option<Span>,
+    /// How often the pre-shared key of a session in use is replaced, without interrupting it; off: it
+    /// serves until the session ends. [default: 10m]
+    #[arg(long, value_name = "TIME|off")]
+    psk_rotation: Option<Rotation>,
     /// Only these groups may use the location; may be given several times. `--group ''`: everyone
     /// again.
     #[arg(long = "group", value_name = "GROUP")]
     groups: Option<Vec<String>>,
+}
+
+/// `off`, or a time span within the policy's range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Rotation(PskPolicy);
+
+impl FromStr for Rotation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self(PskPolicy::Fixed));
+        }
+        let span: Span = text.parse().map_err(|error| format!("{error}, or off"))?;
+        PskPolicy::every(span.duration()).map(Self).map_err(|error| error.to_string())
+    }
 }
 
 /// On or off.
@@ -249,6 +270,7 @@ impl From<Changes> for LocationChange {
             idle_threshold: changes.peer_disconnect_threshold.map(Duration::from_secs),
             idle_mode: changes.idle_mode,
             lifetime: changes.session_lifetime.map(Span::duration),
+            psk: changes.psk_rotation.map(|Rotation(policy)| policy),
             groups: changes
                 .groups
                 .map(|groups| groups.into_iter().filter(|group| !group.is_empty()).collect()),
@@ -306,7 +328,7 @@ fn show(location: &Location, groups: &[String]) -> Answer {
     let mut text = format!(
         "{}\n  addresses: {}\n  endpoint: {}\n  listen port: {}\n  public key: {}\n  \
          allowed IPs: {}\n  DNS: {}\n  keepalive: {}\n  groups: {}\n  MFA: {}\n  methods: {}\n  \
-         peer disconnect threshold: {} s (by {})\n  session lifetime: {}",
+         peer disconnect threshold: {} s (by {})\n  session lifetime: {}\n  PSK rotation: {}",
         settings.name,
         listed(&settings.addresses),
         settings.endpoint,
@@ -321,6 +343,10 @@ fn show(location: &Location, groups: &[String]) -> Answer {
         policy.idle().threshold().as_secs(),
         policy.idle().mode(),
         Span::from_secs(policy.lifetime().get().as_secs()),
+        match policy.psk() {
+            PskPolicy::Fixed => "off".into(),
+            PskPolicy::Every(period) => format!("every {}", Span::from(period.get())),
+        },
     );
     for warning in warnings(location) {
         text = format!("{text}\n\nWarning: {warning}");

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use mfa_core::method::MethodSet;
 use mfa_core::policy::{IdleMode, IdlePolicy, Lifetime, LocationPolicy, Mfa, PolicyError};
+use mfa_core::rotate::PskPolicy;
 use mfa_store::{By, Location, LocationSettings, Snapshot, StoreError, Tx};
 use wg_types::PrivateKey;
 
@@ -84,6 +85,8 @@ pub struct LocationChange {
     pub idle_mode: Option<IdleMode>,
     /// How long a session lives at most.
     pub lifetime: Option<Duration>,
+    /// How often the PSK of a live session is replaced.
+    pub psk: Option<PskPolicy>,
     /// Who may use it; empty: everyone.
     pub groups: Option<Vec<String>>,
 }
@@ -228,7 +231,7 @@ fn policy(before: &LocationPolicy, change: &LocationChange) -> Result<LocationPo
             change.idle_threshold.unwrap_or(threshold),
         )?,
         change.lifetime.map_or(Ok(lifetime), Lifetime::new)?,
-        before.psk(),
+        change.psk.unwrap_or_else(|| before.psk()),
     )
 }
 

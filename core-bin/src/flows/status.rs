@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mfa_core::connect::EndReason;
 use mfa_core::method::Method;
+use mfa_core::rotate::RotationState;
 use mfa_store::{Device, Location, Scope, SessionInfo, Snapshot, StoreError};
 use mfa_wire::http as wire;
 use wg_types::PublicKey;
@@ -75,7 +76,13 @@ fn at(
         location_id: location.id.get(),
         name: location.settings.name.clone(),
         mfa_required: location.asks_mfa(),
-        session: live.map(|live| session(&live, location, (gateways.len(), applied))),
+        session: match live {
+            Some(live) => Some(wire::SessionInfo {
+                next_generation: waiting(view, &live)?,
+                ..session(&live, location, (gateways.len(), applied))
+            }),
+            None => None,
+        },
         ended: ended.map(|(at, reason)| wire::EndInfo {
             reason: reason.code().to_owned(),
             detail: told(reason, location),
@@ -96,6 +103,13 @@ fn told(reason: EndReason, location: &Location) -> String {
     }
 }
 
+/// The generation that waits for the client to take it.
+fn waiting(view: &mut Snapshot, live: &SessionInfo) -> Result<Option<u32>, StoreError> {
+    let rotation = view.rotation(live.id)?.map(|one| one.rotation);
+    let staged = rotation.filter(|one| one.state() == RotationState::Staged);
+    Ok(staged.map(|one| one.generation().get()))
+}
+
 /// Describes a live session, with how many gateways are connected and have it.
 pub(crate) fn session(
     session: &SessionInfo,
@@ -108,6 +122,7 @@ pub(crate) fn session(
         expires: session.lifetime_ends.as_unix_secs(),
         idle_threshold: location.settings.policy.idle().threshold().as_secs(),
         generation: session.generation.get(),
+        next_generation: None,
         gateways_connected: count(connected),
         gateways_applied: count(applied),
     }

@@ -13,6 +13,7 @@ use crate::flows::disconnect::DisconnectError;
 use crate::flows::enroll::EnrollError;
 use crate::flows::mfa::MfaError;
 use crate::flows::poll::PollError;
+use crate::flows::rotate::RotateError;
 use crate::flows::status::StatusError;
 use crate::mail::MailError;
 use crate::password::PasswordError;
@@ -246,5 +247,16 @@ impl From<DisconnectError> for Refusal {
             }
             DisconnectError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<RotateError> for Refusal {
+    fn from(error: RotateError) -> Self {
+        let (status, text, code) = match error {
+            RotateError::DeviceNotFound => (BAD, "device not found", Problem::DeviceNotFound),
+            RotateError::NoSession => (BAD, "no such session", Problem::SessionOver),
+            RotateError::Store(error) => return error.into(),
+        };
+        Self::new(status, text, code).detail(error)
     }
 }

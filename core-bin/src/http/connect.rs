@@ -55,6 +55,7 @@ pub(super) async fn finish(
             expires: session.lifetime_ends.as_unix_secs(),
             idle_threshold: idle_threshold.as_secs(),
             generation: session.generation.get(),
+            next_generation: None,
             gateways_connected: count(applied.connected),
             gateways_applied: count(applied.applied),
         }),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use mfa_core::id::LocationId;
+use mfa_core::id::{LocationId, SessionId};
 use mfa_core::method::Method;
+use mfa_core::rotate::PskGeneration;
 use mfa_wire::http::{self as wire, SecretText};
 use serde::Deserialize;
 
@@ -14,6 +15,7 @@ use super::request::{Call, ProvenCall};
 use crate::app::App;
 use crate::flows;
 use crate::flows::mfa::{Holder, Staged};
+use crate::flows::rotate::Said;
 
 /// A body without anything in it: `{}`.
 #[derive(Debug, Deserialize)]
@@ -42,6 +44,26 @@ pub(super) async fn disconnect(
     let location = LocationId::new(call.body.location_id);
     let ended = flows::disconnect::disconnect(&app, call.device, location).await?;
     Ok(Json(wire::DisconnectResponse { ended }))
+}
+
+pub(super) async fn rotate(
+    State(app): State<Arc<App>>,
+    call: ProvenCall<wire::RotateRequest>,
+) -> Result<Json<wire::RotateResponse>, Refusal> {
+    let said = Said {
+        location: LocationId::new(call.body.location_id),
+        session: SessionId::new(call.body.session_id),
+        set: PskGeneration::new(call.body.set),
+        proven: PskGeneration::new(call.body.proven),
+    };
+    let standing = flows::rotate::rotate(&app, call.device, said).await?;
+    Ok(Json(wire::RotateResponse {
+        generation: standing.generation.get(),
+        next: standing.next.map(|(generation, psk)| wire::NextKey {
+            generation: generation.get(),
+            preshared_key: SecretText::new(psk.expose_base64().as_str()),
+        }),
+    }))
 }
 
 pub(super) async fn mfa_list(

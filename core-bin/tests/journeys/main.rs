@@ -9,6 +9,7 @@ mod factors;
 mod idle;
 mod pages;
 mod rig;
+mod rotate;
 mod secrets;
 mod status;
 mod strangers;

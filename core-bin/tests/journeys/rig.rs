@@ -197,6 +197,11 @@ impl Rig {
 
     /// Lets a gateway of Paris connect, which acknowledges whatever the store has.
     pub(crate) fn gateway_arrives(&mut self, number: i64) {
+        self.gateway_arrives_with(number, "kernel");
+    }
+
+    /// The same, with this kind of WireGuard.
+    pub(crate) fn gateway_arrives_with(&mut self, number: i64, backend: &str) {
         let (registry, store, location) =
             (Arc::clone(&self.app.registry), self.app.store.clone(), self.paris);
         let seat = registry.join(
@@ -204,7 +209,7 @@ impl Rig {
             GatewayId::new(number),
             Credential::Token(TokenDigest::from_bytes([1; 32])),
             &ProcessId(vec![1]),
-            About::default(),
+            About { backend: backend.to_owned(), ..About::default() },
             self.clock.now(),
         );
         let mut seat = seat.expect("a seat");

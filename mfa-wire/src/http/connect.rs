@@ -69,6 +69,9 @@ pub struct SessionInfo {
     pub idle_threshold: u64,
     /// The n-th pre-shared key; the first is 1.
     pub generation: u32,
+    /// The generation that waits for the client to take it; absent: none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_generation: Option<u32>,
     /// Gateways of the location that are connected to core now.
     pub gateways_connected: u32,
     /// Those of them that have the peer in their kernel.

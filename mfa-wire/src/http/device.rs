@@ -71,6 +71,42 @@ pub struct DisconnectResponse {
     pub ended: bool,
 }
 
+/// Says how a client stands in the rotation of its session's pre-shared key, and asks for the next.
+///
+/// It says levels, not events: it may be repeated at any time, and one that was lost is made up for
+/// by the next. The first one tells core that this client can take another key at all; a session
+/// whose client never says so keeps its first one.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RotateRequest {
+    /// Where.
+    pub location_id: i64,
+    /// Which session.
+    pub session_id: i64,
+    /// The highest generation that the client has set in its interface.
+    pub set: u32,
+    /// The highest generation with which it saw a handshake completed.
+    pub proven: u32,
+}
+
+/// How the rotation stands at core.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RotateResponse {
+    /// The generation in force at core; the client may forget those before it.
+    pub generation: u32,
+    /// A staged one that the client has not set yet; absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextKey>,
+}
+
+/// The next pre-shared key of a session.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct NextKey {
+    /// Which it is; the first is 1.
+    pub generation: u32,
+    /// 32 bytes, base64.
+    pub preshared_key: SecretText,
+}
+
 /// The user's factors and where they serve.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct MfaList {

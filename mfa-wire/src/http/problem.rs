@@ -48,6 +48,8 @@ pub enum Problem {
     ChallengeInvalid,
     /// The challenge was spent by another request.
     ChallengeSpent,
+    /// The session that the request is about is over, or is not this device's.
+    SessionOver,
     /// The code is not of the form that the method has.
     CodeMalformed,
     /// The code is wrong.
