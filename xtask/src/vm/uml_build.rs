@@ -14,10 +14,25 @@ use crate::{debian, process};
 const CONFIG: &str = include_str!("../../kernel/uml.config");
 
 /// Raised when the way of building changes, so that old results are not used.
-const RECIPE: &[u8] = b"1";
+const RECIPE: &[u8] = b"2";
 
 /// The package of the kernel's source: a long-term one that Debian 12 and 13 both have.
 const SOURCE: &str = "linux-source-6.12";
+
+/// Where the kernel learns how large the host's floating-point state is, and what is mended there: a
+/// host with AMX tells the size without the tiles, which a process has to ask for first, and takes
+/// the state back only in its full size (leaf 13 of CPUID). Without this the first process dies.
+const REGISTERS: &str = "arch/x86/um/os-Linux/registers.c";
+const FP_SIZE: &str = "host_fp_size = iov.iov_len;";
+const FULL_FP_SIZE: &str = r#"host_fp_size = iov.iov_len;
+	if (ptrace_regset == NT_X86_XSTATE) {
+		unsigned int eax = 13, full, ecx = 0, edx;
+
+		__asm__ ("cpuid" : "+a" (eax), "=b" (full), "+c" (ecx), "=d" (edx));
+		if (full > host_fp_size)
+			host_fp_size = full;
+	}
+"#;
 
 /// C files in a build with this configuration, to say how far it is.
 const OBJECTS: usize = 970;
@@ -43,6 +58,7 @@ fn build(dir: &Path) -> Result<()> {
     fs::create_dir_all(&source)?;
     fetch(dir, &source)?;
 
+    mend(&source)?;
     fs::write(source.join(".config"), CONFIG)?;
     process::output(make(&source).arg("olddefconfig"))?;
     let config = fs::read_to_string(source.join(".config"))?;
@@ -60,6 +76,15 @@ fn build(dir: &Path) -> Result<()> {
     )?;
     process::output(Command::new(dir.join("linux")).arg("--version"))?;
     fs::remove_dir_all(&source).with_context(|| format!("cannot remove {}", source.display()))
+}
+
+/// Makes the kernel start on hosts with AMX.
+fn mend(source: &Path) -> Result<()> {
+    let path = source.join(REGISTERS);
+    let text = fs::read_to_string(&path).with_context(|| format!("no {REGISTERS}"))?;
+    // Another source may have another remedy, and needs none of ours.
+    fs::write(&path, text.replace(FP_SIZE, FULL_FP_SIZE))?;
+    Ok(())
 }
 
 /// Fetches the source and unpacks it into `source`.
