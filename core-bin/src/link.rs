@@ -4,6 +4,7 @@
 //! know this much of it and no more: a [`Registry`] to wake and to wait on, and [`StatsReport`]s
 //! that come out of a bounded channel.
 
+mod cores;
 pub mod desired;
 pub mod feed;
 mod legacy;
@@ -25,7 +26,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mfa_store::Store;
+use mfa_store::{CoreId, Store};
 use mfa_wire::gateway::gateway_server::GatewayServer;
 use mfa_wire::legacy::gateway_service_server::GatewayServiceServer;
 use tokio::net::TcpListener;
@@ -52,6 +53,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What serving gateways takes.
 pub struct Link {
+    /// Names this process among the cores on one database.
+    pub core: CoreId,
     /// The truth.
     pub store: Store,
     /// Who is connected; shared with the flows.

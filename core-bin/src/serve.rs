@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mfa_store::{MasterKey, Store, StoreError};
+use mfa_store::{CoreId, MasterKey, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -170,6 +170,7 @@ impl Core {
         });
         let (stats, reports) = mpsc::channel(STATS_QUEUE);
         let link = Link {
+            core: CoreId(*rng.bytes()),
             store,
             registry,
             ca: Arc::clone(&ca),

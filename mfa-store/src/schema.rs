@@ -267,6 +267,25 @@ table! {
     }
 }
 
+table! {
+    core_process (id) {
+        id -> Binary,
+        beat -> BigInt,
+    }
+}
+
+table! {
+    gateway_seat (gateway_id) {
+        gateway_id -> BigInt,
+        location_id -> BigInt,
+        core_id -> Binary,
+        stream -> BigInt,
+        process -> Binary,
+        shut_out -> Nullable<Binary>,
+        applied_revision -> Nullable<BigInt>,
+    }
+}
+
 joinable!(device -> user_account (user_id));
 joinable!(device_address -> device (device_id));
 joinable!(session -> device (device_id));

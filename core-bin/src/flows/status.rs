@@ -62,16 +62,12 @@ fn at(
     device: &Device,
     location: &Location,
 ) -> Result<wire::LocationStatus, StoreError> {
-    let gateways = app.registry.list(location.id);
+    let gateways = app.registry.applied(location.id, location.revision);
     let live = view.live_sessions(Scope::DeviceAt(device.id, location.id))?.pop();
     let ended = match &live {
         Some(_) => None,
         None => view.last_ended_session(device.id, location.id)?.and_then(|last| last.ended),
     };
-    let applied = gateways
-        .iter()
-        .filter(|gateway| gateway.applied.is_some_and(|applied| applied >= location.revision))
-        .count();
     Ok(wire::LocationStatus {
         location_id: location.id.get(),
         name: location.settings.name.clone(),
@@ -79,7 +75,7 @@ fn at(
         session: match live {
             Some(live) => Some(wire::SessionInfo {
                 next_generation: waiting(view, &live)?,
-                ..session(&live, location, (gateways.len(), applied))
+                ..session(&live, location, (gateways.connected, gateways.applied))
             }),
             None => None,
         },
@@ -88,7 +84,7 @@ fn at(
             detail: told(reason, location),
             at: at.as_unix_secs(),
         }),
-        gateways_connected: count(gateways.len()),
+        gateways_connected: count(gateways.connected),
     })
 }
 

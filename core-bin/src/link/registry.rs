@@ -12,12 +12,13 @@ mod gateway;
 mod seat;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mfa_core::id::{GatewayId, LocationId};
 use mfa_core::time::Timestamp;
-use tokio::sync::watch;
+use mfa_store::CoreId;
+use tokio::sync::{Notify, watch};
 
 pub use gateway::{About, Connected, Credential, ProcessId, Protocol};
 pub use seat::{Call, Seat};
@@ -29,6 +30,8 @@ const FENCED_REMEMBERED: usize = 16;
 #[derive(Debug, Default)]
 pub struct Registry {
     state: Mutex<State>,
+    /// Called when something is new that other cores should know.
+    moved: Notify,
 }
 
 /// How far a location's gateways are with a revision.
@@ -68,13 +71,13 @@ impl Registry {
         Arc::default()
     }
 
-    /// Counts the connected gateways of `location`.
+    /// Counts the connected gateways of `location`, those of other cores too.
     #[must_use]
     pub fn connected(&self, location: LocationId) -> usize {
-        self.lock().locations.get(&location).map_or(0, |place| place.seats.len())
+        self.lock().locations.get(&location).map_or(0, |place| place.progress_of(0).connected)
     }
 
-    /// Lists the connected gateways of `location`, in order of their ids.
+    /// Lists the gateways of `location` that are connected to this core, in order of their ids.
     #[must_use]
     pub fn list(&self, location: LocationId) -> Vec<Connected> {
         let state = self.lock();
@@ -185,7 +188,16 @@ impl Registry {
         let connected = Connected { gateway, applied: None, since: now, last_heard: now, about };
         let process = process.clone();
         let recorded = None;
-        let entry = Entry { stream, credential, process, connected, recorded, closing, news: true };
+        let entry = Entry {
+            stream,
+            credential,
+            process,
+            connected,
+            recorded,
+            closing,
+            news: true,
+            in_store: None,
+        };
         place.seats.insert(gateway, entry);
         place.report_progress();
         drop(state);
@@ -209,19 +221,67 @@ impl Registry {
     pub fn all(&self) -> Vec<Seated> {
         let state = self.lock();
         let seats = state.locations.iter().flat_map(|(&location, place)| {
-            place.seats.iter().map(move |(&gateway, seat)| {
-                let credential = seat.credential;
-                Seated { location, gateway, credential }
-            })
+            place.seats.iter().map(move |(&gateway, seat)| seat.as_seated(location, gateway))
         });
         seats.collect()
     }
 
-    fn applied(&self, location: LocationId, revision: i64) -> Applied {
+    /// Says how far the gateways of `location` are with `revision`, those of other cores too.
+    #[must_use]
+    pub fn applied(&self, location: LocationId, revision: i64) -> Applied {
         let state = self.lock();
-        let Some(place) = state.locations.get(&location) else { return Applied::default() };
-        let has = |seat: &&Entry| seat.connected.applied.is_some_and(|applied| applied >= revision);
-        Applied { connected: place.seats.len(), applied: place.seats.values().filter(has).count() }
+        state
+            .locations
+            .get(&location)
+            .map_or_else(Applied::default, |place| place.progress_of(revision))
+    }
+
+    /// Takes over what the store says of the other cores and their gateways.
+    pub fn set_elsewhere(
+        &self,
+        living: BTreeSet<CoreId>,
+        mut gateways: BTreeMap<LocationId, BTreeMap<GatewayId, Option<i64>>>,
+    ) {
+        let mut state = self.lock();
+        state.living = living;
+        for location in gateways.keys() {
+            state.locations.entry(*location).or_default();
+        }
+        for (location, place) in &mut state.locations {
+            let found = gateways.remove(location).unwrap_or_default();
+            if found != place.elsewhere {
+                place.elsewhere = found;
+                place.report_progress();
+            }
+        }
+    }
+
+    /// The other cores that live.
+    #[must_use]
+    pub fn living(&self) -> BTreeSet<CoreId> {
+        self.lock().living.clone()
+    }
+
+    /// Returns a number that no stream of this core has had.
+    pub fn new_stream(&self) -> i64 {
+        let mut state = self.lock();
+        state.last_stream = state.last_stream.wrapping_add(1);
+        state.last_stream.cast_signed()
+    }
+
+    /// Says that a numbered stream never began.
+    pub fn give_back(&self, gateway: GatewayId, stream: i64) {
+        self.lock().left.push((gateway, stream));
+    }
+
+    /// Takes the streams that have ended since the last call: of which gateway, and their numbers.
+    pub fn take_left(&self) -> Vec<(GatewayId, i64)> {
+        core::mem::take(&mut self.lock().left)
+    }
+
+    /// Waits until something is new that other cores should know.
+    pub async fn moved(&self) {
+        self.moved.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -235,7 +295,7 @@ impl Registry {
 pub struct Fenced;
 
 /// Who sits where, and by what right.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Seated {
     /// Where.
     pub location: LocationId,
@@ -243,6 +303,12 @@ pub struct Seated {
     pub gateway: GatewayId,
     /// By what it proved who it is.
     pub credential: Credential,
+    /// The stream's number in the store; `None`: the store was not told of it yet.
+    pub stream: Option<i64>,
+    /// How its process names itself.
+    pub process: ProcessId,
+    /// What it has applied; `None`: nothing on this stream yet.
+    pub applied: Option<i64>,
 }
 
 /// What the store should know of a gateway.
@@ -263,6 +329,8 @@ struct State {
     locations: BTreeMap<LocationId, Place>,
     fenced: BTreeMap<GatewayId, VecDeque<ProcessId>>,
     departed: Vec<News>,
+    left: Vec<(GatewayId, i64)>,
+    living: BTreeSet<CoreId>,
     last_stream: u64,
 }
 
@@ -290,11 +358,23 @@ impl State {
 #[derive(Debug, Default)]
 struct Place {
     seats: BTreeMap<GatewayId, Entry>,
+    /// Gateways that are connected to other cores, and what they have applied.
+    elsewhere: BTreeMap<GatewayId, Option<i64>>,
     wake: watch::Sender<u64>,
     progress: watch::Sender<u64>,
 }
 
 impl Place {
+    fn progress_of(&self, revision: i64) -> Applied {
+        let others = self.elsewhere.iter().filter(|(id, _)| !self.seats.contains_key(id));
+        let here = self.seats.values().map(|seat| seat.connected.applied);
+        let all = here.chain(others.map(|(_, applied)| *applied));
+        all.fold(Applied::default(), |sum, applied| Applied {
+            connected: sum.connected.saturating_add(1),
+            applied: sum.applied.saturating_add(applied.is_some_and(|it| it >= revision).into()),
+        })
+    }
+
     fn report_progress(&self) {
         self.progress.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -310,11 +390,24 @@ struct Entry {
     recorded: Option<i64>,
     closing: watch::Sender<Option<Closing>>,
     news: bool,
+    /// The stream's number in the store.
+    in_store: Option<i64>,
 }
 
 impl Entry {
     fn close(&self, why: Closing) {
         self.closing.send_replace(Some(why));
+    }
+
+    fn as_seated(&self, location: LocationId, gateway: GatewayId) -> Seated {
+        Seated {
+            location,
+            gateway,
+            credential: self.credential,
+            stream: self.in_store,
+            process: self.process.clone(),
+            applied: self.connected.applied,
+        }
     }
 
     fn as_news(&self) -> News {

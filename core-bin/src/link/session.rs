@@ -22,7 +22,7 @@ use super::pace::Pace;
 use super::registry::{About, Call, Closing, Credential, ProcessId, Protocol, Seat};
 use super::reports::Reports;
 use super::stats::StatsReport;
-use super::{Link, desired};
+use super::{Link, cores, desired};
 
 /// Messages that wait for the transport. Small: what is not sent yet can still change.
 pub(super) const OUTBOUND: usize = 4;
@@ -87,7 +87,15 @@ async fn run(
         Ok(Err(_broken)) => return Ok(()),
         Err(_elapsed) => return Err(Status::deadline_exceeded("no hello came")),
     };
-    let mut session = Session::join(link, owner, hello)?;
+    if hello.process_id.is_empty() || hello.process_id.len() > 64 {
+        return Err(Status::invalid_argument("a process is named by 1 to 64 random bytes"));
+    }
+    let process = ProcessId(hello.process_id.clone());
+    let taken = cores::take_seat(link, owner.gateway, owner.location, &process).await;
+    let number = taken.map_err(closed)?;
+    let mut session = Session::join(link, owner, hello)
+        .inspect_err(|_| link.registry.give_back(owner.gateway, number))?;
+    session.seat.recorded(number);
     let stopping = super::stopping(link.shutdown.clone());
     tokio::pin!(stopping);
     let mut tick = tokio::time::interval(TICK);
@@ -157,9 +165,6 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn join(link: &'a Link, owner: Owner, hello: Hello) -> Result<Self, Status> {
-        if hello.process_id.is_empty() || hello.process_id.len() > 64 {
-            return Err(Status::invalid_argument("a process is named by 1 to 64 random bytes"));
-        }
         let about = About {
             version: shortened(hello.version),
             hostname: shortened(hello.hostname),

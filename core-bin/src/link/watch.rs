@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use mfa_core::id::{GatewayId, LocationId};
 use mfa_store::{Actor, By, Gateway, GatewayReport, StoreError};
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 
+use super::cores::Cores;
 use super::poke::Pokes;
 use super::registry::{Closing, News};
 use super::{Link, standing};
@@ -18,11 +19,14 @@ use super::{Link, standing};
 /// How often the store is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Looks between two notes about gateways.
-const LOOKS_A_NOTE: u32 = 5;
+/// The same while another core serves this database: its logins wait for gateways that are here.
+const QUICK: Duration = Duration::from_millis(100);
 
-/// Looks between two looks at the age of core's own certificate.
-const LOOKS_A_RENEWAL: u32 = 3600;
+/// How often it is noted what is new about gateways.
+const NOTE: Duration = Duration::from_secs(5);
+
+/// How often the age of core's own certificate is looked at.
+const RENEWAL: Duration = Duration::from_secs(3600);
 
 /// What was seen of the store.
 #[derive(Debug, Default)]
@@ -36,23 +40,40 @@ pub(super) async fn run(link: Arc<Link>, pokes: Option<Pokes>) {
     let stopping = super::stopping(link.shutdown.clone());
     tokio::pin!(stopping);
     let mut seen = Seen::default();
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for looks in (0..=u32::MAX).cycle() {
+    let mut cores = Cores::new(link.core);
+    let (mut noted, mut renewed) = (None, None);
+    let mut pause = Duration::ZERO;
+    loop {
         tokio::select! {
             () = &mut stopping => break,
-            _now = tick.tick() => {}
+            () = tokio::time::sleep(pause) => {}
             () = next_poke(pokes.as_ref()) => {}
+            () = link.registry.moved(), if cores.has_others() => {}
         }
+        let before = Instant::now();
         look(&link, &mut seen).await;
-        if looks.is_multiple_of(LOOKS_A_NOTE) {
+        if let Err(error) = cores.look(&link).await {
+            tracing::warn!(%error, "cannot look after the other cores");
+        }
+        if due(&mut noted, NOTE, before) {
             note(&link).await;
         }
-        if looks.is_multiple_of(LOOKS_A_RENEWAL) {
+        if due(&mut renewed, RENEWAL, before) {
             renew(&link);
         }
+        pause = if cores.has_others() { QUICK } else { PERIOD };
     }
     note(&link).await;
+    cores.leave(&link).await;
+}
+
+/// Whether it is time again; notes that it was done then.
+fn due(last: &mut Option<Instant>, period: Duration, now: Instant) -> bool {
+    let due = last.is_none_or(|last| now.duration_since(last) >= period);
+    if due {
+        *last = Some(now);
+    }
+    due
 }
 
 async fn next_poke(pokes: Option<&Pokes>) {

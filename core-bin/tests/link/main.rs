@@ -4,6 +4,7 @@
 mod certificates;
 #[cfg(test)]
 mod converge;
+mod cores;
 #[cfg(test)]
 mod enroll;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use mfa_core::policy::LocationPolicy;
 use mfa_core::rotate::PskGeneration;
 use mfa_core::token::Token;
 use mfa_store::{
-    Actor, By, Device, LocationSettings, MasterKey, NewDevice, Scope, Store, StoreError,
+    Actor, By, CoreId, Device, LocationSettings, MasterKey, NewDevice, Scope, Store, StoreError,
     TokenPurpose, Tx, UserDetails,
 };
 use mfa_wire::gateway::gateway_client::GatewayClient;
@@ -51,7 +51,16 @@ pub(crate) struct Rig {
     pub(crate) user: UserId,
     shutdown: watch::Sender<bool>,
     serving: Option<JoinHandle<Result<(), LinkError>>>,
-    _dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
+}
+
+/// What the cores of one installation share.
+struct Base {
+    dir: Arc<tempfile::TempDir>,
+    clock: Clock,
+    ca: Arc<Ca>,
+    store: Store,
+    user: UserId,
 }
 
 impl Rig {
@@ -60,10 +69,35 @@ impl Rig {
     }
 
     pub(crate) async fn start_with(patience: Patience, plaintext: Plaintext) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let clock = Clock::manual(Clock::system().now());
         let (rng, now) = (Rng::system(), clock.now());
         let ca = Arc::new(Ca::create(&dir.path().join("ca"), &rng, now).unwrap());
+        let store = Store::open("sqlite::memory:", &MasterKey::from_bytes([7; 32])).unwrap();
+        let user = store.write(move |tx| {
+            let details = UserDetails { login: "ada".to_owned(), ..UserDetails::default() };
+            tx.add_user(By::new(Actor::System, now), &details)
+        });
+        let user = user.await.unwrap();
+        let base = Base { dir, clock, ca, store, user };
+        Self::serve(base, "core.sock", patience, plaintext).await
+    }
+
+    /// Starts another core on the same database.
+    pub(crate) async fn another(&self) -> Self {
+        let base = Base {
+            dir: Arc::clone(&self.dir),
+            clock: self.clock.clone(),
+            ca: Arc::clone(&self.ca),
+            store: self.store.clone(),
+            user: self.user,
+        };
+        Self::serve(base, "other.sock", Patience::default(), Plaintext::Refused).await
+    }
+
+    async fn serve(base: Base, socket: &str, patience: Patience, plaintext: Plaintext) -> Self {
+        let Base { dir, clock, ca, store, user } = base;
+        let (rng, now) = (Rng::system(), clock.now());
         let certificate = ServerCertificate::open(
             Arc::clone(&ca),
             (&dir.path().join("ca"), "gateways"),
@@ -72,19 +106,14 @@ impl Rig {
             &rng,
             now,
         );
-        let store = Store::open("sqlite::memory:", &MasterKey::from_bytes([7; 32])).unwrap();
-        let user = store.write(move |tx| {
-            let details = UserDetails { login: "ada".to_owned(), ..UserDetails::default() };
-            tx.add_user(By::new(Actor::System, now), &details)
-        });
-        let user = user.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let socket = dir.path().join("core.sock");
+        let socket = dir.path().join(socket);
         let registry = Registry::new();
         let (stats_sender, stats) = mpsc::channel(STATS_QUEUE);
         let (shutdown, stopping) = watch::channel(false);
         let link = Link {
+            core: CoreId(*rng.bytes()),
             store: store.clone(),
             registry: Arc::clone(&registry),
             ca: Arc::clone(&ca),
@@ -97,19 +126,7 @@ impl Rig {
         };
         let place = Place { listener, plaintext, socket: Some(socket.clone()) };
         let serving = Some(tokio::spawn(link::serve(link, place)));
-        Self {
-            store,
-            registry,
-            ca,
-            clock,
-            stats,
-            address,
-            socket,
-            user,
-            shutdown,
-            serving,
-            _dir: dir,
-        }
+        Self { store, registry, ca, clock, stats, address, socket, user, shutdown, serving, dir }
     }
 
     /// Stops core and waits until it has.

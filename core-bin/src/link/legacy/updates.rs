@@ -18,6 +18,7 @@ use wg_types::PublicKey;
 
 use super::ledger::{self, Ledger};
 use super::{Guest, Memory, configuration, lock};
+use crate::link::cores;
 use crate::link::registry::{Call, ProcessId, Seat};
 use crate::link::session::{closed, key_of};
 use crate::link::{Link, desired, server};
@@ -45,8 +46,12 @@ pub(super) async fn serve(
     // Such a gateway does not name its process, so of two the newer always wins.
     let process = ProcessId::default();
     let (location, now) = (guest.gateway.location, link.clock.now());
+    let taken = cores::take_seat(&link, gateway, location, &process).await;
+    // Without a name of its process it is never shut out.
+    let Ok(number) = taken else { return };
     let seat = link.registry.join(location, gateway, guest.credential, &process, about, now);
-    let Ok(seat) = seat else { return };
+    let Ok(mut seat) = seat else { return };
+    seat.recorded(number);
     let mut stream = Stream {
         link: &link,
         guest: &guest,

@@ -24,6 +24,7 @@ pub struct Seat {
     location: LocationId,
     gateway: GatewayId,
     stream: u64,
+    in_store: Option<i64>,
     wakes: watch::Receiver<u64>,
     closed: watch::Receiver<Option<Closing>>,
 }
@@ -35,7 +36,7 @@ impl Seat {
         wakes: watch::Receiver<u64>,
         closed: watch::Receiver<Option<Closing>>,
     ) -> Self {
-        Self { registry, location, gateway, stream, wakes, closed }
+        Self { registry, location, gateway, stream, in_store: None, wakes, closed }
     }
 
     /// Waits until the stream must do something. Wakes that came meanwhile count as one.
@@ -79,6 +80,14 @@ impl Seat {
         };
         entry.connected.applied = entry.connected.applied.max(Some(revision));
         place.report_progress();
+        self.registry.moved.notify_one();
+    }
+
+    /// Notes by which number the store knows the stream.
+    pub fn recorded(&mut self, number: i64) {
+        self.in_store = Some(number);
+        self.with_entry(|entry| entry.in_store = Some(number));
+        self.registry.moved.notify_one();
     }
 
     fn with_entry(&self, change: impl FnOnce(&mut Entry)) {
@@ -97,6 +106,8 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
+        state.left.extend(self.in_store.map(|number| (self.gateway, number)));
+        self.registry.moved.notify_one();
         let Some(place) = state.locations.get_mut(&self.location) else { return };
         if place.seats.get(&self.gateway).is_some_and(|entry| entry.stream == self.stream)
             && let Some(entry) = place.seats.remove(&self.gateway)
