@@ -3,7 +3,7 @@
 //! They work on the database itself, so they work whether or not core serves; a core that does is
 //! told to look at once.
 
-mod answer;
+pub(crate) mod answer;
 mod audit;
 mod device;
 mod gateway;

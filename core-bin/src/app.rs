@@ -9,15 +9,18 @@ use mfa_core::budget::Lane;
 use mfa_core::id::UserId;
 use mfa_core::method::{Method, MethodSet};
 use mfa_core::time::Timestamp;
+use mfa_core::token::Token;
 use mfa_store::{Actor, By, Device, Snapshot, Store, StoreError, Tx, User};
 use url::Url;
 use wg_types::PublicKey;
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::flows::connect::login::Terms;
 use crate::http::throttle::Throttle;
 use crate::keys::Keys;
 use crate::link::Registry;
+use crate::live::Live;
 use crate::mail::Mailer;
 use crate::password::Passwords;
 use crate::rng::Rng;
@@ -46,6 +49,10 @@ pub struct App {
     pub site: Site,
     /// Limits by source address.
     pub limits: Limits,
+    /// What gateways said last, for people to look at.
+    pub live: Live,
+    /// Where gateways dial, and what they and clients know core by.
+    pub addresses: Addresses,
     /// Proxies whose word about a source is believed.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -63,20 +70,48 @@ pub struct Site {
     pub url: Url,
 }
 
+/// Where gateways dial, and what is handed out with tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Core's URL for gateways, without a slash at the end.
+    pub gateways: String,
+    /// The pin of core's CA.
+    pub pin: String,
+    /// Whether clients need the pin, because the public certificate is our own CA's.
+    pub clients_pin: bool,
+}
+
+impl Addresses {
+    /// Writes an enrollment's token as clients take it.
+    #[must_use]
+    pub fn client_token(&self, token: &Token) -> Zeroizing<String> {
+        let text = token.expose_text();
+        if self.clients_pin {
+            // Our client trusts core by its pin; others use what stands before the dot.
+            return Zeroizing::new(format!("{}.{}", text.as_str(), self.pin));
+        }
+        text
+    }
+}
+
 /// Limits by source address.
 #[derive(Debug)]
 pub struct Limits {
     /// Every request.
     pub all: Throttle,
+    /// Passwords for one login from one source.
+    pub passwords: Throttle,
     /// Log-in requests that come without a proof, from an address that nothing vouches for.
     pub strangers: Throttle,
 }
 
 impl Default for Limits {
-    /// 1,000 requests at once and 100 a second; for strangers 30 a minute.
+    /// 1,000 requests at once and 100 a second; for strangers 30 a minute; for passwords ten at once
+    /// and two a minute.
     fn default() -> Self {
         Self {
             all: Throttle::new(1_000, Duration::from_millis(10)),
+            passwords: Throttle::new(10, Duration::from_secs(30)),
             strangers: Throttle::new(30, Duration::from_secs(2)),
         }
     }

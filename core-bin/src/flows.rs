@@ -11,6 +11,7 @@ pub mod disconnect;
 pub mod enroll;
 pub mod gateway;
 pub mod location;
+pub mod login;
 pub mod mfa;
 pub mod name;
 pub mod poll;

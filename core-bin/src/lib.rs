@@ -11,6 +11,7 @@ pub mod flows;
 pub mod http;
 pub mod keys;
 pub mod link;
+pub mod live;
 pub mod log;
 pub mod mail;
 pub mod password;

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::app::{App, Limits, Site, instance_id};
+use crate::app::{Addresses, App, Limits, Site, instance_id};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Tls};
 use crate::dir::{DirError, StateDir};
@@ -20,6 +20,7 @@ use crate::http::{self, tls};
 use crate::keys::Keys;
 use crate::link::listener::Plaintext;
 use crate::link::{self, Link, LinkError, Patience, Place, Registry, STATS_QUEUE};
+use crate::live::Live;
 use crate::mail::{self, Mailer, SmtpError, Transport};
 use crate::password::Passwords;
 use crate::pki::{Ca, Pin, PkiError, ServerCertificate};
@@ -166,6 +167,12 @@ impl Core {
                 url: config.public_url(),
             },
             limits: Limits::default(),
+            live: Live::default(),
+            addresses: Addresses {
+                gateways: config.gateways_url().to_string().trim_end_matches('/').to_owned(),
+                pin: ca.pin().to_string(),
+                clients_pin: config.public.tls == Tls::SelfSigned,
+            },
             trusted_proxies: config.public.trusted_proxies.clone(),
         });
         let (stats, reports) = mpsc::channel(STATS_QUEUE);

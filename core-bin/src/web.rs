@@ -1,15 +1,31 @@
-//! Pages: what this server is, and the first administrator.
+//! The pages: the console for administrators, the own account for everybody.
 //!
-//! Plain forms, no script, no toolchain beside cargo. Everything is escaped, nothing is inline but
-//! the QR code, and no other site may frame a page, post to it, or learn where its visitor came from.
+//! Rendered on the server from two kinds of templates: bespoke ones, and [`ui`], which lays out
+//! tables, forms and facts. Everything is escaped but the SVG that this server draws; nothing is
+//! inline, nothing comes from elsewhere; no other site may frame a page, post to it, or learn where
+//! its visitor came from. One script makes pages live; without it every form works.
 
+mod account;
+mod chart;
+mod enroll;
+mod events;
+mod fault;
+mod gateways;
+mod location;
+mod login;
+mod overview;
 mod page;
+mod people;
+mod records;
 mod setup;
+mod signed;
+mod ui;
+mod words;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -19,9 +35,10 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::app::App;
 use crate::http::BODY_BYTES;
 
-const CSP: &str = "default-src 'none'; style-src 'self'; form-action 'self'; \
-                   frame-ancestors 'none'; base-uri 'none'";
+const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                   img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 const STYLE: &str = include_str!("../templates/style.css");
+const SCRIPT: &str = include_str!("../templates/live.js");
 
 /// The pages' routes.
 pub(crate) fn router() -> Router<Arc<App>> {
@@ -29,21 +46,49 @@ pub(crate) fn router() -> Router<Arc<App>> {
         SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(text))
     };
     Router::new()
-        .route("/", get(index))
+        .route("/", get(login::index))
         .route("/style.css", get(style))
+        .route("/live.js", get(script))
         .route("/setup", get(setup::form).post(setup::administrator))
         .route("/setup-confirm", post(setup::confirm))
+        .route("/join", get(enroll::form).post(enroll::join))
+        .route("/login", get(login::form).post(login::password))
+        .route("/login/code", get(login::code).post(login::factor))
+        .route("/login/mail", post(login::mail))
+        .route("/logout", post(login::logout))
+        .route("/forgot", get(login::forgot).post(login::send_reset))
+        .route("/reset", get(login::reset_form).post(login::reset))
+        .route("/overview", get(overview::show))
+        .route("/overview/events", get(events::stream))
+        .route("/locations/new", get(location::blank).post(location::add))
+        .route("/locations/{name}/edit", get(location::edit).post(location::save))
+        .route("/locations/{name}/remove", post(location::remove))
+        .route("/sessions", get(records::sessions))
+        .route("/sessions/end", post(records::end))
+        .route("/users", get(people::list).post(people::add))
+        .route("/users/{login}", get(people::show).post(people::act))
+        .route("/groups", get(people::groups))
+        .route("/devices", get(records::devices))
+        .route("/devices/remove", post(records::remove_device))
+        .route("/gateways", get(gateways::list).post(gateways::token))
+        .route("/gateways/remove", post(gateways::remove))
+        .route("/mail", get(records::mail).post(records::test_mail))
+        .route("/audit", get(records::audit))
+        .route("/account", get(account::show).post(account::act))
+        .route("/account/totp", post(account::confirm))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(set(CONTENT_SECURITY_POLICY, CSP))
         .layer(set(HeaderName::from_static("x-frame-options"), "DENY"))
         .layer(set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
 }
 
-async fn index(State(app): State<Arc<App>>) -> Response {
-    page::show(&page::Index { site: &app.site })
+async fn style() -> Response {
+    let headers = [(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, "max-age=300")];
+    (headers, STYLE).into_response()
 }
 
-async fn style() -> Response {
-    let headers = [(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, "max-age=3600")];
-    (headers, STYLE).into_response()
+async fn script() -> Response {
+    let headers =
+        [(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, "max-age=300")];
+    (headers, SCRIPT).into_response()
 }

@@ -286,6 +286,29 @@ table! {
     }
 }
 
+table! {
+    web_session (id) {
+        id -> BigInt,
+        digest -> Binary,
+        user_id -> BigInt,
+        stage -> Text,
+        created_at -> BigInt,
+        seen_at -> BigInt,
+        proved_at -> BigInt,
+        expires_at -> BigInt,
+        mailed_code -> Nullable<Binary>,
+    }
+}
+
+table! {
+    traffic (location_id, at) {
+        location_id -> BigInt,
+        at -> BigInt,
+        rx_bytes -> BigInt,
+        tx_bytes -> BigInt,
+    }
+}
+
 joinable!(device -> user_account (user_id));
 joinable!(device_address -> device (device_id));
 joinable!(session -> device (device_id));

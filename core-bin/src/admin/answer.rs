@@ -46,7 +46,7 @@ pub(super) fn time(at: Option<Timestamp>) -> Value {
 }
 
 /// "42 seconds ago", "3 hours ago", "never".
-pub(super) fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
+pub(crate) fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
     let Some(at) = at else { return "never".to_owned() };
     let seconds = now.since(at).as_secs();
     let (number, unit) = match seconds {
@@ -59,7 +59,7 @@ pub(super) fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 /// Bytes as `wg show` prints them: "1.21 MiB".
-pub(super) fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if number < 1024 {
         return format!("{number} B");

@@ -89,6 +89,12 @@ impl IdleDriver {
             self.look().await?;
         }
         self.follower.handle_report(report);
+        for peer in &report.peers {
+            if let Some((id, total)) = self.follower.counted(report.location, peer.public_key) {
+                let ago = |age| report.received_at.saturating_sub(age);
+                self.app.live.heard(id, total, peer.endpoint, peer.handshake_age.map(ago));
+            }
+        }
         Ok(())
     }
 
@@ -138,6 +144,7 @@ impl IdleDriver {
         let known = self.follower.known();
         let found = self.app.store.read(move |view| find(view, &known)).await?;
         self.follower.learn(found);
+        self.app.live.retain(&self.follower.known());
         Ok(())
     }
 
@@ -145,7 +152,17 @@ impl IdleDriver {
         let news = self.follower.news();
         let told: Vec<SessionId> = news.iter().map(|one| one.session).collect();
         if !news.is_empty() {
-            self.app.store.write(move |tx| tx.note_activity(&news)).await?;
+            let (traffic, now) = (self.follower.traffic(&news), self.app.clock.now());
+            self.app
+                .store
+                .write(move |tx| {
+                    tx.note_activity(&news)?;
+                    for (location, flow) in traffic.iter().filter(|(_, flow)| **flow != (0, 0)) {
+                        tx.note_traffic(*location, now, *flow)?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+                .await?;
         }
         self.follower.written_down(&told);
         Ok(())

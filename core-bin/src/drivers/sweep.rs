@@ -17,6 +17,9 @@ const OVER: Duration = Duration::from_secs(24 * 3600);
 /// Ended sessions can be listed for this long; the audit log keeps them for ever.
 const ENDED: Duration = Duration::from_secs(90 * 24 * 3600);
 
+/// Traffic can be looked at for this long.
+const TRAFFIC: Duration = Duration::from_secs(31 * 24 * 3600);
+
 /// Runs until core stops.
 pub async fn run(
     app: Arc<App>,
@@ -56,6 +59,8 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<(), StoreError> {
             tx.forget_challenges(now.saturating_sub(OVER))?;
             tx.forget_tokens(now.saturating_sub(OVER))?;
             tx.forget_ended_sessions(now.saturating_sub(ENDED))?;
+            tx.forget_web_sessions(now)?;
+            tx.forget_traffic(now, TRAFFIC)?;
             Ok(())
         })
         .await

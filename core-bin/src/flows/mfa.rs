@@ -4,13 +4,15 @@
 //! proved itself *and* a code of a factor that is there already. Each code that is looked at is
 //! counted first, in its own transaction, against the same budget as a login's.
 
-mod current;
+pub(in crate::flows) mod current;
 mod finish;
 mod list;
+mod recovery;
 mod start;
 
 pub use finish::finish;
 pub use list::list;
+pub use recovery::renew_recovery;
 pub use start::{Staged, pending_totp, start};
 
 use core::time::Duration;
@@ -25,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 use wg_types::PublicKey;
 
 use super::enroll::{EnrollError, EnrollSession};
+use super::login::Fresh;
 use crate::app::App;
 use crate::mail::MailError;
 
@@ -36,6 +39,8 @@ const EMAIL_CODE_LIFE: Duration = Duration::from_secs(600);
 pub enum Holder {
     /// Who has an enrollment's session; an administrator vouches.
     Enrollment(EnrollSession),
+    /// Who proved a factor a moment ago, in a browser that is signed in.
+    Web(Fresh),
     /// Who has a device that proved itself; a code of another factor must vouch, too.
     Device(PublicKey),
 }
@@ -106,6 +111,10 @@ impl Holder {
     fn user(self, view: &mut Snapshot, now: Timestamp) -> Result<User, MfaError> {
         match self {
             Self::Enrollment(session) => Ok(session.check(view, now)?),
+            Self::Web(fresh) => {
+                let user = view.user(fresh.user())?.ok_or(MfaError::Disabled)?;
+                if user.active { Ok(user) } else { Err(MfaError::Disabled) }
+            }
             Self::Device(key) => {
                 let device = view.device_by_key(&key)?.ok_or(MfaError::DeviceNotFound)?;
                 let user = view.user(device.user)?.ok_or(MfaError::DeviceNotFound)?;

@@ -4,9 +4,9 @@
 //! `interval`. A fixed table holds the sources; one that falls out of it starts afresh, which a
 //! flood of addresses can bring about for addresses of its own table row alone.
 
-use core::hash::{BuildHasher as _, Hash};
+use core::hash::{BuildHasher as _, Hash, Hasher as _};
 use core::time::Duration;
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
@@ -31,6 +31,16 @@ impl From<IpAddr> for Source {
                 Self(a << 48 | b << 32 | c << 16 | d, false)
             }
         }
+    }
+}
+
+impl Source {
+    /// Returns a source that counts for itself what this one does about `name`.
+    #[must_use]
+    pub fn with(self, name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (self, name).hash(&mut hasher);
+        Self(hasher.finish(), false)
     }
 }
 

@@ -18,6 +18,8 @@ pub enum CodePurpose {
     },
     /// To confirm that mail arrives, when e-mail codes are set up.
     SetUp,
+    /// To sign in to the pages.
+    SignIn,
     /// To allow a change of the user's factors.
     ChangeFactors,
 }
@@ -27,6 +29,7 @@ impl CodePurpose {
         match self {
             Self::Connect { location } => format!("to connect to {location}"),
             Self::SetUp => "to set up e-mail codes".to_owned(),
+            Self::SignIn => "to sign in".to_owned(),
             Self::ChangeFactors => "to change how you sign in".to_owned(),
         }
     }

@@ -7,7 +7,109 @@ use qrcode::QrCode;
 use qrcode::render::svg;
 use zeroize::Zeroizing;
 
-use crate::app::Site;
+use crate::app::{App, Site};
+use crate::flows::login::SignedIn;
+
+/// What frames a page of somebody who is signed in.
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
+    /// The installation's name.
+    pub(super) site: &'a str,
+    /// Who is signed in.
+    pub(super) login: &'a str,
+    /// Whether this person administers.
+    pub(super) admin: bool,
+    /// The key of the place in the navigation.
+    pub(super) here: &'static str,
+    /// What was just done.
+    pub(super) said: &'static str,
+}
+
+/// Key, address and name of each place of an administrator.
+const PLACES: [(&str, &str, &str); 9] = [
+    ("overview", "/overview", "VPN Overview"),
+    ("users", "/users", "Users"),
+    ("groups", "/groups", "Groups"),
+    ("devices", "/devices", "Devices"),
+    ("gateways", "/gateways", "Gateways"),
+    ("sessions", "/sessions", "Sessions"),
+    ("mail", "/mail", "Mail"),
+    ("audit", "/audit", "Audit log"),
+    ("account", "/account", "My account"),
+];
+
+impl<'a> Frame<'a> {
+    pub(super) fn new(app: &'a App, one: &'a SignedIn, here: &'static str, done: &str) -> Self {
+        let details = &one.user.details;
+        let said = super::words::said(done);
+        Self { site: &app.site.name, login: &details.login, admin: details.admin, here, said }
+    }
+
+    pub(super) fn places(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        if self.admin { &PLACES } else { PLACES.get(8..).unwrap_or_default() }
+    }
+}
+
+/// A page that says that there is none.
+#[derive(Template)]
+#[template(path = "sorry.html")]
+pub(super) struct Sorry<'a> {
+    pub(super) words: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+pub(super) struct SignIn<'a> {
+    pub(super) site: &'a Site,
+    pub(super) problem: &'a str,
+    pub(super) said: &'a str,
+    pub(super) login: &'a str,
+    pub(super) next: &'a str,
+    pub(super) mail: bool,
+}
+
+/// A method to choose.
+pub(super) struct Choice {
+    pub(super) code: &'static str,
+    pub(super) name: &'static str,
+    /// Why it cannot be used; empty: it can.
+    pub(super) why: String,
+}
+
+#[derive(Template)]
+#[template(path = "login_code.html")]
+pub(super) struct LoginCode<'a> {
+    pub(super) site: &'a Site,
+    pub(super) problem: &'a str,
+    pub(super) login: &'a str,
+    pub(super) choices: Vec<Choice>,
+    pub(super) method: &'static str,
+    pub(super) mailed: bool,
+    pub(super) next: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "forgot.html")]
+pub(super) struct Forgot<'a> {
+    pub(super) site: &'a Site,
+    pub(super) mail: bool,
+}
+
+#[derive(Template)]
+#[template(path = "reset.html")]
+pub(super) struct Reset<'a> {
+    pub(super) site: &'a Site,
+    pub(super) problem: &'a str,
+    pub(super) token: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "join.html")]
+pub(super) struct Join<'a> {
+    pub(super) site: &'a Site,
+    pub(super) problem: &'a str,
+    pub(super) token: &'a str,
+}
 
 #[derive(Template)]
 #[template(path = "index.html")]

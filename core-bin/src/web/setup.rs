@@ -144,7 +144,7 @@ pub(super) async fn confirm(
     }
 }
 
-fn factor(app: &App, staged: &Staged, problem: &str) -> Response {
+pub(super) fn factor(app: &App, staged: &Staged, problem: &str) -> Response {
     let (base32, uri) = match staged {
         Staged::Totp { base32, uri } => (base32.as_str(), uri.as_str()),
         Staged::Email { .. } | Staged::CurrentCodeSent { .. } => ("", ""),
@@ -168,7 +168,7 @@ fn cookie_name(app: &App) -> &'static str {
     if app.site.url.scheme() == "https" { "__Host-wgmfa_setup" } else { "wgmfa_setup" }
 }
 
-fn with_cookie(app: &App, mut response: Response, value: &str) -> Response {
+pub(super) fn with_cookie(app: &App, mut response: Response, value: &str) -> Response {
     let secure = if app.site.url.scheme() == "https" { "; Secure" } else { "" };
     let life = if value.is_empty() { "; Max-Age=0" } else { "" };
     let name = cookie_name(app);

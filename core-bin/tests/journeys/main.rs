@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod connect;
+mod console;
 mod enroll;
 mod factors;
 mod idle;

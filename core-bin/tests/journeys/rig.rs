@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, Request, StatusCode};
-use core_bin::app::{App, Limits, Site};
+use core_bin::app::{Addresses, App, Limits, Site};
 use core_bin::clock::Clock;
 use core_bin::flows::location::{self, LocationChange, LocationError};
 use core_bin::flows::user::{self, NewUser, UserError};
@@ -17,6 +17,7 @@ use core_bin::http::source::Peer;
 use core_bin::keys::Keys;
 use core_bin::link::Registry;
 use core_bin::link::registry::{About, Call, Credential, ProcessId};
+use core_bin::live::Live;
 use core_bin::mail::{Mail, Mailer};
 use core_bin::password::Passwords;
 use core_bin::rng::Rng;
@@ -126,6 +127,8 @@ impl Rig {
                 url: "https://vpn.example.com/".parse().expect("a URL"),
             },
             limits: Limits::default(),
+            live: Live::default(),
+            addresses: Addresses::default(),
             trusted_proxies: Vec::new(),
         });
         let router = core_bin::http::router(Arc::clone(&app));

@@ -93,6 +93,27 @@ impl Follower {
         report.peers.iter().all(|peer| known(&peer.public_key))
     }
 
+    /// Returns the session of a peer, and all that was counted of it here.
+    #[must_use]
+    pub fn counted(&self, location: LocationId, key: PublicKey) -> Option<(SessionId, Counters)> {
+        let session = *self.by_peer.get(&(location, key))?;
+        Some((session, self.followed.get(&session)?.total))
+    }
+
+    /// Adds up by location what is to be written down: bytes received and sent.
+    #[must_use]
+    pub fn traffic(&self, news: &[Activity]) -> BTreeMap<LocationId, (u64, u64)> {
+        let mut traffic: BTreeMap<LocationId, (u64, u64)> = BTreeMap::new();
+        for one in news {
+            if let Some(followed) = self.followed.get(&one.session) {
+                let flow = traffic.entry(followed.peer.0).or_default();
+                flow.0 = flow.0.saturating_add(one.rx_added);
+                flow.1 = flow.1.saturating_add(one.tx_added);
+            }
+        }
+        traffic
+    }
+
     /// Takes over what the store says.
     pub fn learn(&mut self, found: Found) {
         let gone = self.followed.keys().filter(|id| !found.live.contains_key(id));

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use mfa_core::budget::{Charge, GuessKey, Lane};
 use mfa_core::challenge::Answer;
+use mfa_core::factor::CodeDigest;
 use mfa_core::factor::totp::TotpRefused;
 use mfa_core::method::Method;
 use mfa_core::time::Timestamp;
+use mfa_core::token::TokenDigest;
 use mfa_store::{Tx, User};
 use mfa_wire::http::Code;
 use serde_json::json;
@@ -17,14 +19,14 @@ use crate::flows::code_digits;
 
 /// A counted try.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Counted {
+pub(in crate::flows) struct Counted {
     key: GuessKey,
     charge: Charge,
 }
 
 impl Counted {
     /// Gives the charge back, because the code was right.
-    pub(super) fn give_back(self, tx: &mut Tx) -> Result<(), MfaError> {
+    pub(in crate::flows) fn give_back(self, tx: &mut Tx) -> Result<(), MfaError> {
         let mut budget = tx.guess_budget(self.key)?;
         budget.success(self.charge);
         tx.save_guess_budget(&budget)?;
@@ -33,7 +35,7 @@ impl Counted {
 }
 
 /// Counts a try of a code of `method`, and commits that.
-pub(super) async fn count(
+pub(in crate::flows) async fn count(
     app: &Arc<App>,
     holder: Holder,
     method: Method,
@@ -51,21 +53,34 @@ pub(super) async fn count(
         .await
 }
 
+/// Reads a code as it was typed.
+///
+/// # Errors
+///
+/// [`MfaError::Malformed`].
+pub(in crate::flows) fn parse(method: Method, code: &Code) -> Result<Answer, MfaError> {
+    Ok(Answer::parse(method, &code.expose_padded(code_digits(method)))?)
+}
+
 /// Looks at a code of a factor that is set up, and uses it up.
 ///
+/// `mailed` is what a mailed code is bound to, and its digest, for a sign-in; `None`: the code that
+/// was mailed to allow a change.
+///
 /// `Ok(Err(_))`: it is not right, which is written down and must be committed.
-pub(super) fn verify(
+pub(in crate::flows) fn verify(
     app: &App,
     tx: &mut Tx,
     user: &User,
     (method, code): (Method, &Code),
+    mailed: Option<(TokenDigest, CodeDigest)>,
     now: Timestamp,
 ) -> Result<Result<(), MfaError>, MfaError> {
     if !app.usable(tx, user)?.contains(method) {
         return Err(MfaError::CurrentNotSetUp { method: method.name() });
     }
     let by = by(user.id, now);
-    let refused = match Answer::parse(method, &code.expose_padded(code_digits(method)))? {
+    let refused = match parse(method, code)? {
         Answer::Totp(code) => {
             let totp = tx.totp(user.id)?;
             let verdict = totp.map(|totp| totp.secret.verify(&code, now, totp.last_step));
@@ -81,6 +96,12 @@ pub(super) fn verify(
             (!spent).then_some(MfaError::Wrong)
         }
         Answer::Email(code) => {
+            if let Some((bound, sent)) = mailed {
+                // Used up with the sign-in that it finishes.
+                if sent.same_as(&code.digest(&app.keys.codes, &bound)) {
+                    return Ok(Ok(()));
+                }
+            }
             let bound = MailedFor::ChangeFactors.bind(user);
             let given = code.digest(&app.keys.codes, &bound);
             let right = tx

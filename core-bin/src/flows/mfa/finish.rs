@@ -19,7 +19,7 @@ use crate::flows::code_digits;
 use crate::mail;
 
 /// Bytes of which a sheet of recovery codes is made.
-type SheetBytes = Zeroizing<[u8; 100]>;
+pub(super) type SheetBytes = Zeroizing<[u8; 100]>;
 
 /// Confirms `method` with its first code. Returns a new sheet of recovery codes for TOTP, and none
 /// for e-mail, whose user can ask for another code.
@@ -103,7 +103,7 @@ fn confirm(
     }
 }
 
-fn new_sheet(
+pub(super) fn new_sheet(
     app: &App,
     tx: &mut Tx,
     user: &User,

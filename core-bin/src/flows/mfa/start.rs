@@ -66,7 +66,7 @@ pub async fn start(
         return Err(MfaError::Unavailable { method: method.name(), reason });
     }
     let current = match (holder, current) {
-        (Holder::Enrollment(_), _) => None,
+        (Holder::Enrollment(_) | Holder::Web(_), _) => None,
         (Holder::Device(_), None) if usable.is_empty() => {
             return Err(MfaError::EnrollmentRequired);
         }
@@ -99,7 +99,9 @@ pub async fn start(
         .write(move |tx| {
             let user = holder.user(tx, now)?;
             if let (Some((current, code)), Some(counted)) = (&current, counted) {
-                if let Err(refused) = current::verify(&work, tx, &user, (*current, code), now)? {
+                if let Err(refused) =
+                    current::verify(&work, tx, &user, (*current, code), None, now)?
+                {
                     return Ok(Err(refused));
                 }
                 Counted::give_back(counted, tx)?;

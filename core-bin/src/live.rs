@@ -1,0 +1,115 @@
+//! What gateways said of live sessions most recently, for people to look at.
+//!
+//! In memory only: the store keeps what is decided by. A restarted core knows again after one
+//! statistics period. Nothing here is believed: endpoints and handshakes are the gateways' claims.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mfa_core::id::SessionId;
+use mfa_core::idle::Counters;
+use mfa_core::time::Timestamp;
+use tokio::sync::{Semaphore, watch};
+
+/// Samples of a sparkline: a quarter of an hour of reports.
+const SAMPLES: usize = 30;
+/// Browsers that may watch at once.
+const WATCHERS: usize = 64;
+
+/// The latest of every live session.
+#[derive(Debug)]
+pub struct Live {
+    sessions: Mutex<BTreeMap<SessionId, Seen>>,
+    news: watch::Sender<u64>,
+    /// One permit for each browser that watches.
+    pub watchers: std::sync::Arc<Semaphore>,
+}
+
+/// What was last seen of a session.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Where the peer was last heard from.
+    pub endpoint: Option<SocketAddr>,
+    /// When the last handshake was completed.
+    pub handshake: Option<Timestamp>,
+    /// Bytes between one report and the next, oldest first.
+    pub samples: VecDeque<u64>,
+    /// Everything counted so far.
+    pub total: Counters,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            sessions: Mutex::default(),
+            news: watch::Sender::new(0),
+            watchers: std::sync::Arc::new(Semaphore::new(WATCHERS)),
+        }
+    }
+}
+
+impl Live {
+    /// Notes a report about a session; `total` is what was counted so far.
+    pub fn heard(
+        &self,
+        session: SessionId,
+        total: Counters,
+        endpoint: Option<SocketAddr>,
+        handshake: Option<Timestamp>,
+    ) {
+        let mut sessions = self.lock();
+        let seen = sessions.entry(session).or_insert_with(|| Seen { total, ..Seen::default() });
+        let sum = |counters: Counters| counters.rx_bytes.saturating_add(counters.tx_bytes);
+        seen.samples.push_back(sum(total).saturating_sub(sum(seen.total)));
+        if seen.samples.len() > SAMPLES {
+            seen.samples.pop_front();
+        }
+        seen.total = total;
+        seen.endpoint = endpoint.or(seen.endpoint);
+        seen.handshake = handshake.max(seen.handshake);
+        drop(sessions);
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Forgets all sessions but these, which live.
+    pub fn retain(&self, live: &BTreeSet<SessionId>) {
+        self.lock().retain(|id, _| live.contains(id));
+    }
+
+    /// Returns what was last seen of a session.
+    #[must_use]
+    pub fn seen(&self, session: SessionId) -> Seen {
+        self.lock().get(&session).cloned().unwrap_or_default()
+    }
+
+    /// Returns a number that changes whenever something was heard.
+    #[must_use]
+    pub fn news(&self) -> u64 {
+        *self.news.borrow()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Seen>> {
+        // Each change leaves the map whole, so a panic elsewhere does not spoil it.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparkline_holds_what_came_between_reports_and_no_more_than_its_samples() {
+        let live = Live::default();
+        let id = SessionId::new(1);
+        for total in 0..40 {
+            let total = Counters { rx_bytes: total * 10, tx_bytes: 0 };
+            live.heard(id, total, None, None);
+        }
+        let seen = live.seen(id);
+        assert_eq!((seen.samples.len(), seen.samples.back()), (SAMPLES, Some(&10)));
+        live.retain(&BTreeSet::new());
+        assert!(live.seen(id).samples.is_empty());
+    }
+}

@@ -1,0 +1,165 @@
+//! Gateways: who they are, and how one joins.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use mfa_core::token::Token;
+use mfa_store::StoreError;
+use serde::Deserialize;
+
+use super::fault::Fault;
+use super::login::sentence;
+use super::page::Frame;
+use super::signed::Admin;
+use super::ui::{self, Block, Cell, Field, Form as Fields, Table};
+use crate::admin::answer::ago;
+use crate::app::App;
+use crate::flows::gateway::{self as flow, GatewayError};
+use crate::text::utc;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Asked {
+    location: String,
+    done: String,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fault> {
+    page(&app, &admin, &asked.location, &asked.done, Vec::new()).await
+}
+
+async fn page(
+    app: &Arc<App>,
+    admin: &Admin,
+    chosen: &str,
+    done: &str,
+    first: Vec<Block>,
+) -> Result<Response, Fault> {
+    let (gateways, locations) =
+        app.store.read(|view| Ok::<_, StoreError>((view.gateways()?, view.locations()?))).await?;
+    let now = app.clock.now();
+    let rows = gateways
+        .iter()
+        .map(|one| {
+            let location = locations.iter().find(|location| location.id == one.location);
+            let name = location.map_or("", |location| location.settings.name.as_str());
+            let revision = location.map_or(0, |location| location.revision);
+            let seat = app.registry.list(one.location).into_iter().find(|s| s.gateway == one.id);
+            let applied = seat.as_ref().and_then(|s| s.applied).unwrap_or(one.applied_revision);
+            let state = match (one.enrolled.is_some() || one.legacy_token.is_some(), &seat) {
+                (false, _) => Cell::Badge("plain", "not enrolled".to_owned()),
+                (true, None) => Cell::Badge("bad", "away".to_owned()),
+                (true, Some(_)) if applied < revision => {
+                    Cell::Badge("note", "catching up".to_owned())
+                }
+                (true, Some(_)) => Cell::Badge("good", "in sync".to_owned()),
+            };
+            vec![
+                Cell::text(&one.name),
+                Cell::link(format!("/overview?location={}", ui::encoded(name)), name),
+                state,
+                Cell::text(ago(seat.map(|s| s.last_heard).or(one.heard), now)),
+                Cell::Text(format!("{applied} of {revision}")),
+                Cell::text(&one.backend),
+                Cell::text(&one.version),
+                Cell::text(&one.hostname),
+                Cell::Post {
+                    action: "/gateways/remove".to_owned(),
+                    fields: vec![("name", one.name.clone())],
+                    label: "Remove",
+                    about: one.name.clone(),
+                },
+            ]
+        })
+        .collect();
+    let headings = vec![
+        "Gateway",
+        "Location",
+        "State",
+        "Last heard",
+        "Revision",
+        "Backend",
+        "Version",
+        "Host",
+        "",
+    ];
+    let mut blocks = first;
+    blocks.push(Block::Table(Table {
+        title: "",
+        headings,
+        rows,
+        empty: "There is no gateway yet. Issue a token below and run the command on its host.",
+    }));
+    let names = locations.into_iter().map(|location| location.settings.name).collect();
+    blocks.push(Block::Form(Fields {
+        title: "Add a gateway, or enroll one anew",
+        hint: "The token is good once, for 15 minutes.".to_owned(),
+        action: "/gateways".to_owned(),
+        fields: vec![
+            Field::choice("location", "Location", names, chosen),
+            Field::text("name", "Name", "").required(),
+        ],
+        button: "Issue a token",
+        ..Fields::default()
+    }));
+    Ok(ui::show(Frame::new(app, &admin.0, "gateways", done), "Gateways", blocks))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Order {
+    #[serde(default)]
+    location: String,
+    name: String,
+}
+
+pub(super) async fn token(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Form(Order { location, name }): Form<Order>,
+) -> Result<Response, Fault> {
+    let by = admin.by(&app);
+    let token = Token::from_random(*app.rng.bytes());
+    let digest = token.digest();
+    let place = location.clone();
+    let issued = app
+        .store
+        .write(move |tx| flow::token(tx, by, (&place, &name), digest, flow::TOKEN_LIFE))
+        .await;
+    let (gateway, expires) = issued.map_err(refused)?;
+    let command = format!(
+        "gateway-bin enroll --core {} --token {} --ca-pin {}\ngateway-bin run",
+        app.addresses.gateways,
+        token.expose_text().as_str(),
+        app.addresses.pin,
+    );
+    let words = format!("On the host of {}, until {}:", gateway.name, utc(expires));
+    let first = vec![
+        Block::Notice("good", words),
+        Block::Copy { label: "Commands on the gateway's host", text: command },
+    ];
+    page(&app, &admin, &location, "", first).await
+}
+
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Form(Order { name, .. }): Form<Order>,
+) -> Result<Response, Fault> {
+    let by = admin.by(&app);
+    app.store.write(move |tx| flow::remove(tx, by, &name)).await.map_err(refused)?;
+    app.registry.wake_all();
+    Ok(Redirect::to("/gateways?done=removed").into_response())
+}
+
+fn refused(error: GatewayError) -> Fault {
+    match error {
+        GatewayError::Store(error) => error.into(),
+        error => Fault::bad(sentence(&error)),
+    }
+}

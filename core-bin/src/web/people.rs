@@ -1,0 +1,477 @@
+//! Users and groups.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use mfa_core::id::UserId;
+use mfa_core::method::Method;
+use mfa_core::token::Token;
+use mfa_store::{Scope, StoreError, Tx, User};
+use serde::Deserialize;
+
+use super::fault::Fault;
+use super::location::words;
+use super::login::sentence;
+use super::page::Frame;
+use super::signed::Admin;
+use super::ui::{self, Block, Cell, Field, Form as Fields, Kind, Table, encoded, segment};
+use crate::app::App;
+use crate::flows::user::{self as flow, NewUser, UserChange, UserError};
+use crate::text::{count, utc};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Asked {
+    q: String,
+    page: Option<usize>,
+    done: String,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fault> {
+    let users = app.store.read(mfa_store::Snapshot::users).await?;
+    let wanted = asked.q.trim().to_lowercase();
+    let fits = |user: &User| {
+        let details = &user.details;
+        [&details.login, &details.name, &details.email]
+            .iter()
+            .any(|text| text.to_lowercase().contains(&wanted))
+    };
+    let users: Vec<User> = users.into_iter().filter(fits).collect();
+    let link = |page| format!("/users?q={}&page={page}", encoded(&asked.q));
+    let (users, pages) = ui::paged(users, asked.page.unwrap_or(1), link);
+    let rows = app
+        .store
+        .read(move |view| {
+            let mut rows = Vec::new();
+            for user in &users {
+                let methods = view.enabled_methods(user.id)?.to_string();
+                let details = &user.details;
+                let path = format!("/users/{}", segment(&details.login));
+                rows.push(vec![
+                    Cell::link(path, &details.login),
+                    Cell::text(&details.name),
+                    Cell::text(&details.email),
+                    state(user),
+                    if methods.is_empty() {
+                        Cell::Badge("note", "none yet".to_owned())
+                    } else {
+                        Cell::Text(methods.replace(',', ", "))
+                    },
+                    Cell::text(view.devices_of(user.id)?.len()),
+                    Cell::Text(view.groups_of_user(user.id)?.join(", ")),
+                ]);
+            }
+            Ok::<_, StoreError>(rows)
+        })
+        .await?;
+    let headings = vec!["Login", "Name", "E-mail", "State", "Methods", "Devices", "Groups"];
+    let blocks = vec![
+        Block::Search { value: asked.q.clone(), what: "users" },
+        Block::Table(Table { title: "", headings, rows, empty: "Nobody fits this search." }),
+        pages,
+        Block::Form(Fields {
+            title: "Add a user",
+            hint: "Then issue an enrollment link on the user's page: with it the person chooses a \
+                   password, sets up a second factor and adds a device."
+                .to_owned(),
+            action: "/users".to_owned(),
+            fields: vec![
+                Field::text("login", "Login", "").required(),
+                Field::text("name", "First and last name", ""),
+                Field::text("email", "E-mail", "").of(Kind::Email),
+                Field::text("groups", "Groups", "").hint("Names separated by commas."),
+                Field::check("admin", "This person administers".to_owned(), false),
+            ],
+            button: "Add",
+            ..Fields::default()
+        }),
+    ];
+    Ok(ui::show(Frame::new(&app, &admin.0, "users", &asked.done), "Users", blocks))
+}
+
+fn state(user: &User) -> Cell {
+    match (user.active, user.details.admin) {
+        (false, _) => Cell::Badge("bad", "disabled".to_owned()),
+        (true, true) => Cell::Badge("note", "administrator".to_owned()),
+        (true, false) => Cell::Badge("good", "active".to_owned()),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Added {
+    login: String,
+    name: String,
+    email: String,
+    groups: String,
+    admin: String,
+}
+
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Form(form): Form<Added>,
+) -> Result<Response, Fault> {
+    let new = NewUser {
+        login: form.login,
+        name: form.name,
+        email: form.email,
+        phone: String::new(),
+        admin: !form.admin.is_empty(),
+        groups: words(&form.groups),
+    };
+    let by = admin.by(&app);
+    let user = app.store.write(move |tx| flow::add(tx, by, &new)).await.map_err(refused)?;
+    app.registry.wake_all();
+    let path = format!("/users/{}?done=added", segment(&user.details.login));
+    Ok(Redirect::to(&path).into_response())
+}
+
+fn refused(error: UserError) -> Fault {
+    match error {
+        UserError::Store(error) => error.into(),
+        UserError::NotFound(login) => {
+            Fault::words(StatusCode::NOT_FOUND, format_args!("There is no user {login}."))
+        }
+        error => Fault::bad(sentence(&error)),
+    }
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Path(login): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fault> {
+    page(&app, &admin, login, &asked.done, Vec::new()).await
+}
+
+async fn page(
+    app: &Arc<App>,
+    admin: &Admin,
+    login: String,
+    done: &str,
+    first: Vec<Block>,
+) -> Result<Response, Fault> {
+    let (user, devices, methods, groups, sessions) = app
+        .store
+        .read(move |view| {
+            let user = flow::find(view, &login)?;
+            let devices = view.devices_of(user.id)?;
+            let methods = view.enabled_methods(user.id)?;
+            let groups = view.groups_of_user(user.id)?;
+            let sessions = view.live_sessions(Scope::User(user.id))?.len();
+            Ok::<_, UserError>((user, devices, methods, groups, sessions))
+        })
+        .await
+        .map_err(refused)?;
+    let details = &user.details;
+    let path = format!("/users/{}", segment(&details.login));
+    let act = |what: &str| vec![("act", what.to_owned())];
+    let own = user.id == admin.0.user.id;
+    let mut blocks = first;
+    blocks.push(Block::Facts(vec![
+        (
+            "State",
+            match (user.active, details.admin) {
+                (false, _) => "disabled".to_owned(),
+                (true, true) => "administrator".to_owned(),
+                (true, false) => "active".to_owned(),
+            },
+        ),
+        ("E-mail", details.email.clone()),
+        (
+            "Methods",
+            match methods.to_string() {
+                none if none.is_empty() => "none yet".to_owned(),
+                some => some.replace(',', ", "),
+            },
+        ),
+        ("Groups", groups.join(", ")),
+        ("Connected", count(sessions, "session")),
+        ("Added", utc(user.created)),
+    ]));
+    let about = |name: &str| format!("{name} of {}", details.login);
+    let rows = devices
+        .iter()
+        .map(|device| {
+            vec![
+                Cell::text(&device.name),
+                Cell::Code(device.public_key.to_string()),
+                Cell::text(utc(device.created)),
+                Cell::Post {
+                    action: "/devices/remove".to_owned(),
+                    fields: vec![
+                        ("device", device.id.get().to_string()),
+                        ("back", details.login.clone()),
+                    ],
+                    label: "Remove",
+                    about: about(&device.name),
+                },
+            ]
+        })
+        .collect();
+    blocks.push(Block::Table(Table {
+        title: "Devices",
+        headings: vec!["Device", "Public key", "Added", ""],
+        rows,
+        empty: "No device yet. An enrollment link lets the person add one.",
+    }));
+    let form = |title, hint: &str, hidden, fields, button, danger| {
+        let (hint, action) = (hint.to_owned(), path.clone());
+        Block::Form(Fields { title, hint, action, hidden, fields, button, danger })
+    };
+    blocks.push(form(
+        "Enrollment link",
+        "Good once, for 24 hours. It sets a password and a second factor in a browser, or enrolls a \
+         device with the client.",
+        act("enroll"),
+        Vec::new(),
+        "Issue a link",
+        false,
+    ));
+    blocks.push(form(
+        "Details",
+        "",
+        act("set"),
+        vec![
+            Field::text("name", "First and last name", &details.name),
+            Field::text("email", "E-mail", &details.email)
+                .of(Kind::Email)
+                .hint("With another address, e-mail codes have to be set up again."),
+            Field::text("groups", "Groups", &groups.join(", ")).hint("Names separated by commas."),
+            Field::check("admin", "This person administers".to_owned(), details.admin),
+        ],
+        "Save changes",
+        false,
+    ));
+    let mut more = vec!["end sessions".to_owned(), "unlock".to_owned()];
+    more.extend(methods.iter().map(|method| format!("reset {}", method.code())));
+    if !own {
+        more.push(if user.active { "disable" } else { "enable" }.to_owned());
+    }
+    blocks.push(form(
+        "Other actions",
+        "Unlock forgets wrong codes. Reset takes a method away, with the sessions that it bought.",
+        Vec::new(),
+        vec![Field::choice("act", "Action", more, "")],
+        "Do it",
+        false,
+    ));
+    if !own {
+        let devices = count(devices.len(), "device");
+        blocks.push(form(
+            "Remove the user",
+            "",
+            act("remove"),
+            vec![Field::consent(format!("Remove {} and {devices}", details.login))],
+            "Remove",
+            true,
+        ));
+    }
+    let title = if details.name == details.login {
+        details.login.clone()
+    } else {
+        format!("{} ({})", details.name, details.login)
+    };
+    Ok(ui::show(Frame::new(app, &admin.0, "users", done), &title, blocks))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Order {
+    act: String,
+    name: String,
+    email: String,
+    groups: String,
+    admin: String,
+    sure: String,
+}
+
+pub(super) async fn act(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Path(login): Path<String>,
+    Form(form): Form<Order>,
+) -> Result<Response, Fault> {
+    if form.act == "enroll" {
+        return enroll(&app, &admin, login).await;
+    }
+    let (by, who, own) = (admin.by(&app), login.clone(), admin.0.user.id);
+    let work = move |tx: &mut Tx| perform(tx, by, &who, &form, own);
+    let done = app.store.write(work).await.map_err(refused)?;
+    app.registry.wake_all();
+    match done {
+        Ok("removed") => Ok(Redirect::to("/users?done=removed").into_response()),
+        Ok(done) => {
+            let path = format!("/users/{}?done={done}", segment(&login));
+            Ok(Redirect::to(&path).into_response())
+        }
+        Err(words) => Err(Fault::bad(words)),
+    }
+}
+
+fn perform(
+    tx: &mut Tx,
+    by: mfa_store::By,
+    login: &str,
+    form: &Order,
+    own: UserId,
+) -> Result<Result<&'static str, &'static str>, UserError> {
+    let user = flow::find(tx, login)?;
+    let is_own = user.id == own;
+    Ok(Ok(match form.act.as_str() {
+        "set" => {
+            let admin = !form.admin.is_empty();
+            if is_own && !admin {
+                return Ok(Err("You cannot take your own administration away."));
+            }
+            let change = UserChange {
+                name: Some(form.name.clone()),
+                email: Some(form.email.clone()),
+                phone: None,
+                admin: Some(admin),
+            };
+            flow::set(tx, by, login, &change)?;
+            flow::set_groups(tx, by, login, &words(&form.groups))?;
+            "saved"
+        }
+        "disable" | "remove" if is_own => {
+            return Ok(Err("You cannot shut yourself out; another administrator can."));
+        }
+        "remove" if form.sure.is_empty() => {
+            return Ok(Err("Tick the box that says that the user will be removed."));
+        }
+        "remove" => {
+            flow::remove(tx, by, login)?;
+            "removed"
+        }
+        "disable" => {
+            flow::set_active(tx, by, login, false)?;
+            tx.end_web_sessions(by, user.id, None)?;
+            "disabled"
+        }
+        "enable" => {
+            flow::set_active(tx, by, login, true)?;
+            "enabled"
+        }
+        "unlock" => {
+            flow::unlock(tx, by, login)?;
+            "unlocked"
+        }
+        "end sessions" => {
+            let administrator = mfa_core::connect::EndReason::Administrator;
+            tx.end_sessions(by, Scope::User(user.id), administrator)?;
+            if !is_own {
+                tx.end_web_sessions(by, user.id, None)?;
+            }
+            "sessions-ended"
+        }
+        reset => {
+            let method: Option<Method> =
+                reset.strip_prefix("reset ").and_then(|method| method.parse().ok());
+            let Some(method) = method else { return Ok(Err("There is no such action.")) };
+            flow::reset_method(tx, by, login, method)?;
+            "reset-method"
+        }
+    }))
+}
+
+async fn enroll(app: &Arc<App>, admin: &Admin, login: String) -> Result<Response, Fault> {
+    const VALID: Duration = Duration::from_secs(24 * 3600);
+    let (by, who) = (admin.by(app), login.clone());
+    let token = Token::from_random(*app.rng.bytes());
+    let digest = token.digest();
+    let issued = app.store.write(move |tx| flow::enroll(tx, by, &who, digest, VALID)).await;
+    let (_, expires) = issued.map_err(refused)?;
+    let blocks = enrollment(app, &token, expires);
+    page(app, admin, login, "", blocks).await
+}
+
+/// Shows an enrollment: a link for a browser, a command for our client, a QR code for others.
+pub(super) fn enrollment(
+    app: &App,
+    token: &Token,
+    expires: mfa_core::time::Timestamp,
+) -> Vec<Block> {
+    let url = &app.site.url;
+    let shown = app.addresses.client_token(token);
+    let link = format!("{url}join?token={}", token.expose_text().as_str());
+    let words = format!("Good once, until {}. It is shown only now.", utc(expires));
+    vec![
+        Block::Notice("good", words),
+        Block::Copy { label: "Link for a browser", text: link.clone() },
+        Block::Copy {
+            label: "Command on a device",
+            text: format!("client-bin enroll {url} {}", shown.as_str()),
+        },
+        Block::Svg {
+            label: "QR code of the link",
+            svg: super::page::qr(&link).as_str().to_owned(),
+        },
+    ]
+}
+
+pub(super) async fn groups(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fault> {
+    let (members, places, all) = app
+        .store
+        .read(|view| {
+            let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for user in view.users()? {
+                for group in view.groups_of_user(user.id)? {
+                    members.entry(group).or_default().push(user.details.login.clone());
+                }
+            }
+            for location in view.locations()? {
+                for group in view.groups_of_location(location.id)? {
+                    places.entry(group).or_default().push(location.settings.name.clone());
+                }
+            }
+            let all: Vec<String> = view.groups()?.into_iter().map(|group| group.name).collect();
+            Ok::<_, StoreError>((members, places, all))
+        })
+        .await?;
+    let rows = all
+        .iter()
+        .map(|group| {
+            let who = members.get(group).map_or(&[][..], Vec::as_slice);
+            let shown = who.iter().take(12).cloned().collect::<Vec<_>>().join(", ");
+            let more = if who.len() > 12 { ", …" } else { "" };
+            let places = places.get(group).map_or_else(String::new, |all| all.join(", "));
+            vec![
+                Cell::text(group),
+                Cell::text(who.len()),
+                Cell::Text(format!("{shown}{more}")),
+                Cell::Text(places),
+            ]
+        })
+        .collect();
+    let blocks = vec![
+        Block::Text(
+            "A location without groups is open to everyone. Groups are set on a user's page and on \
+             a location's; one that nobody names is not kept."
+                .to_owned(),
+        ),
+        Block::Table(Table {
+            title: "",
+            headings: vec!["Group", "Members", "Who", "Opens"],
+            rows,
+            empty: "There is no group yet: write its name on a user's page.",
+        }),
+    ];
+    Ok(ui::show(Frame::new(&app, &admin.0, "groups", &asked.done), "Groups", blocks))
+}

@@ -1,0 +1,36 @@
+//! Sentences that a page says after something was done. An address names one by its key, so no
+//! address can put words into a page.
+
+const SAID: [(&str, &str); 23] = [
+    ("saved", "The changes are saved."),
+    ("ended", "Disconnected: every connected gateway confirmed that the peer is gone."),
+    (
+        "ending",
+        "The session has ended. A gateway has not confirmed yet; its lease bounds how long.",
+    ),
+    ("sessions-ended", "All sessions of this user have ended."),
+    ("gone", "That session had ended already."),
+    ("added", "Added."),
+    ("removed", "Removed."),
+    ("disabled", "Shut out; all sessions of this user have ended."),
+    ("enabled", "Let in again."),
+    ("unlocked", "Wrong codes are forgotten, and what they locked is open again."),
+    ("reset-method", "The method is taken away, and the sessions that it bought have ended."),
+    ("groups", "The groups are set."),
+    ("mail", "The test mail is on its way. If it does not arrive, core's log says why."),
+    ("password", "The password is changed. Other browsers are signed out."),
+    ("reset", "The new password is set. Sign in with it."),
+    ("email", "The address is changed. Set up e-mail codes anew if you use them."),
+    ("method-removed", "The method is removed."),
+    ("method-added", "The method is set up."),
+    ("signed-out", "You are signed out."),
+    ("others", "All other browsers are signed out."),
+    ("sent", "If there is such an account, a mail with a link is on its way."),
+    ("location-removed", "The location is removed with its gateways and sessions."),
+    ("code-sent", "A code is on its way to your mailbox."),
+];
+
+/// Returns the sentence of a key; empty for a key that is none.
+pub(super) fn said(key: &str) -> &'static str {
+    SAID.iter().find(|(one, _)| *one == key).map_or("", |(_, words)| words)
+}
