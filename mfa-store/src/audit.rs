@@ -38,6 +38,9 @@ pub struct AuditEntry {
     pub subject: String,
     /// More about it, a JSON object.
     pub detail: String,
+    /// What chains it to the entries before it: who keeps one can tell later whether the log up to
+    /// it is still the same.
+    pub hash: Vec<u8>,
 }
 
 /// What a walk along the whole chain found.
@@ -239,6 +242,25 @@ impl Snapshot {
         Ok(rows.into_iter().map(AuditEntry::from).collect())
     }
 
+    /// Lists the `limit` entries that follow `after`, oldest first; 0: from the beginning.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn audit_entries_after(
+        &mut self,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows: Vec<Row> = audit::table
+            .filter(audit::seq.gt(after))
+            .order(audit::seq.asc())
+            .limit(limit)
+            .select(Row::as_select())
+            .load(&mut self.conn)?;
+        Ok(rows.into_iter().map(AuditEntry::from).collect())
+    }
+
     /// Walks the whole chain and tells whether it is as it was written.
     ///
     /// # Errors
@@ -286,6 +308,7 @@ impl From<Row> for AuditEntry {
             action: row.action,
             subject: row.subject,
             detail: row.detail,
+            hash: row.hash,
         }
     }
 }

@@ -19,6 +19,17 @@ pub enum AuditCommand {
         #[arg(long, value_name = "NUMBER")]
         before: Option<i64>,
     },
+    /// Print entries as JSON, one a line, oldest first, to be kept elsewhere.
+    #[command(after_help = "Example, to go on where the last export ended:\n  \
+        core-bin audit export --after \"$(tail -n 1 audit.jsonl | jq .seq)\" >> audit.jsonl")]
+    Export {
+        /// Only entries after this number: the last one that is kept already.
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        after: i64,
+        /// How many at most.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+        limit: i64,
+    },
     /// Walk the whole chain and tell whether an entry was changed or removed.
     Verify,
 }
@@ -43,6 +54,16 @@ pub(super) async fn run(desk: &Desk, command: AuditCommand) -> Result<Answer, Ad
             let headings = ["number", "when", "who", "what", "to", "more"];
             let json = entries.iter().map(describe).collect();
             Ok(Answer::new(json, table(&headings, &rows, "Nothing was changed yet.")))
+        }
+        AuditCommand::Export { after, limit } => {
+            let entries =
+                desk.store.read(move |view| view.audit_entries_after(after, limit)).await?;
+            let entries: Vec<Value> = entries.iter().map(chained).collect();
+            let mut lines = entries.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+            if !lines.is_empty() {
+                lines.push('\n');
+            }
+            Ok(Answer::new(entries.into(), lines))
         }
         AuditCommand::Verify => {
             let master = desk.master.clone();
@@ -79,4 +100,13 @@ fn describe(entry: &AuditEntry) -> Value {
         "subject": entry.subject,
         "detail": detail,
     })
+}
+
+/// An entry with its place in the chain.
+fn chained(entry: &AuditEntry) -> Value {
+    let mut json = describe(entry);
+    if let Some(fields) = json.as_object_mut() {
+        fields.insert("hash".to_owned(), data_encoding::HEXLOWER.encode(&entry.hash).into());
+    }
+    json
 }

@@ -138,6 +138,28 @@ fn help_completions_and_the_manual_need_no_state() {
 }
 
 #[test]
+fn an_export_of_the_audit_log_goes_on_where_the_last_one_ended() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("state");
+    ok(&run(&dir, "init"));
+    ok(&run(&dir, "user add ada"));
+    let lines = |text: &str| -> Vec<Value> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let first = lines(&ok(&run(&dir, "audit export")));
+    let last = first.last().unwrap();
+    assert_eq!((last["action"].as_str(), last["actor"].as_str()), (Some("user.add"), Some("cli")));
+    assert_eq!(last["hash"].as_str().unwrap().len(), 64);
+    let after = format!("audit export --after {}", last["seq"]);
+    assert_eq!(ok(&run(&dir, &after)), "", "nothing is new");
+    ok(&run(&dir, "user add bob"));
+    let more = lines(&ok(&run(&dir, &after)));
+    assert_eq!(more[0]["seq"].as_i64(), last["seq"].as_i64().map(|seq| seq + 1));
+    let whole = lines(&ok(&run(&dir, "audit export")));
+    assert_eq!(whole, [first, more].concat());
+}
+
+#[test]
 fn core_keeps_its_memory_to_itself() {
     let root = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_core-bin"));

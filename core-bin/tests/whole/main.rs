@@ -5,3 +5,4 @@
 mod command;
 mod embedded;
 mod mail;
+mod race;
