@@ -9,6 +9,7 @@ mod device;
 mod gateway;
 mod location;
 mod session;
+mod token;
 mod user;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -23,11 +24,13 @@ pub use device::DeviceCommand;
 pub use gateway::GatewayCommand;
 pub use location::{Changes, LocationCommand, Switch};
 pub use session::SessionCommand;
+pub use token::TokenCommand;
 pub use user::UserCommand;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dir::StateDir;
+use crate::flows::api_token::TokenError;
 use crate::flows::device::DeviceError;
 use crate::flows::gateway::GatewayError;
 use crate::flows::location::LocationError;
@@ -54,6 +57,9 @@ pub enum Noun {
     /// Who is connected.
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Keys of programs that use the REST API.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// What was changed, when and by whom; a chain that shows what was tampered with.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -86,6 +92,9 @@ pub enum AdminError {
     /// About a session.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// About a token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,6 +133,7 @@ impl Desk {
             Noun::Gateway(command) => gateway::run(self, command).await,
             Noun::Device(command) => device::run(self, command).await,
             Noun::Session(command) => session::run(self, command).await,
+            Noun::Token(command) => token::run(self, command).await,
             Noun::Audit(command) => audit::run(self, command).await,
         }?;
         self.wake_core();

@@ -101,16 +101,19 @@ pub struct Limits {
     pub all: Throttle,
     /// Passwords for one login from one source.
     pub passwords: Throttle,
+    /// Calls of the REST API with one token, wherever from.
+    pub tokens: Throttle,
     /// Log-in requests that come without a proof, from an address that nothing vouches for.
     pub strangers: Throttle,
 }
 
 impl Default for Limits {
-    /// 1,000 requests at once and 100 a second; for strangers 30 a minute; for passwords ten at once
+    /// 1,000 requests at once and 100 a second; for a token 300 and 20; for strangers 30 a minute; for passwords ten at once
     /// and two a minute.
     fn default() -> Self {
         Self {
             all: Throttle::new(1_000, Duration::from_millis(10)),
+            tokens: Throttle::new(300, Duration::from_millis(50)),
             passwords: Throttle::new(10, Duration::from_secs(30)),
             strangers: Throttle::new(30, Duration::from_secs(2)),
         }

@@ -4,6 +4,7 @@
 //! A flow takes an [`App`](crate::app::App) or a transaction, decides with `mfa-core`, stores with
 //! `mfa-store`, and sends nothing before its commit: mails and wakes come after it.
 
+pub mod api_token;
 pub mod connect;
 pub mod device;
 pub mod device_config;

@@ -31,6 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::api;
 use crate::app::App;
 use crate::http::problem::Refusal;
 use crate::web;
@@ -65,11 +66,13 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(header("defguard-core-version", CLAIMED_VERSION))
         .layer(header("defguard-component-version", CLAIMED_VERSION))
         .layer(header("defguard-core-connected", "true"));
+    let rest = api::router(&app);
     let secure = app.site.url.scheme() == "https";
     let router = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .merge(api)
+        .merge(rest)
         .merge(web::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)

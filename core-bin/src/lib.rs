@@ -1,6 +1,7 @@
 //! The control server: people, factors, sessions.
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -20,6 +21,7 @@ pub mod rng;
 pub mod serve;
 pub mod span;
 pub mod text;
+pub mod view;
 mod web;
 
 pub use cli::{Cli, run};

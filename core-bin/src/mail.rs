@@ -66,6 +66,8 @@ pub enum MailError {
 #[derive(Clone, Debug)]
 pub struct Mailer {
     queue: Option<mpsc::Sender<Mail>>,
+    /// For a mail whose sender waits for the server's word.
+    transport: Option<Arc<Transport>>,
 }
 
 /// A place in the queue.
@@ -83,14 +85,26 @@ impl Mailer {
     /// Sends nothing: there is no `[smtp]`.
     #[must_use]
     pub const fn off() -> Self {
-        Self { queue: None }
+        Self { queue: None, transport: None }
     }
 
     /// Starts a queue; who holds the other end delivers.
     #[must_use]
     pub fn queue() -> (Self, mpsc::Receiver<Mail>) {
         let (queue, mails) = mpsc::channel(QUEUE);
-        (Self { queue: Some(queue) }, mails)
+        (Self { queue: Some(queue), transport: None }, mails)
+    }
+
+    /// Lets a test mail go past the queue, through `transport`.
+    #[must_use]
+    pub fn with_transport(self, transport: Arc<Transport>) -> Self {
+        Self { transport: Some(transport), ..self }
+    }
+
+    /// Returns the way to the mail server, for a mail whose sender waits for its word.
+    #[must_use]
+    pub fn transport(&self) -> Option<&Transport> {
+        self.transport.as_deref()
     }
 
     /// Tells whether mail is sent at all.
@@ -111,8 +125,7 @@ impl Mailer {
 }
 
 /// Delivers until every [`Mailer`] is gone and the queue is empty.
-pub async fn deliver(transport: Transport, mut mails: mpsc::Receiver<Mail>) {
-    let transport = Arc::new(transport);
+pub async fn deliver(transport: Arc<Transport>, mut mails: mpsc::Receiver<Mail>) {
     let slots = Arc::new(Semaphore::new(CONCURRENT));
     while let Some(mail) = mails.recv().await {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };

@@ -289,8 +289,9 @@ pub async fn open_store(
 
 fn start_mail(config: &Config, tasks: &mut JoinSet<Ended>) -> Result<Mailer, ServeError> {
     let Some(smtp) = &config.smtp else { return Ok(Mailer::off()) };
-    let transport = Transport::new(smtp)?;
+    let transport = Arc::new(Transport::new(smtp)?);
     let (mailer, mails) = Mailer::queue();
+    let mailer = mailer.with_transport(Arc::clone(&transport));
     tasks.spawn(async move {
         mail::deliver(transport, mails).await;
         Ok("mail")

@@ -9,6 +9,7 @@
 //! may happen once happens once, by compare-and-set; secrets are sealed.
 
 mod address;
+mod api_token;
 mod audit;
 mod budget;
 mod challenge;
@@ -44,6 +45,7 @@ mod web_session;
 mod worker;
 
 pub use address::ADDRESS_REST;
+pub use api_token::{ApiToken, NewApiToken};
 pub use audit::{AuditEntry, AuditVerdict};
 pub use change::{Changes, Touched};
 pub use desired::{DesiredPeer, DesiredSession};

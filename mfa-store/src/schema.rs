@@ -191,6 +191,19 @@ table! {
 }
 
 table! {
+    api_token (id) {
+        id -> BigInt,
+        name -> Text,
+        digest -> Binary,
+        user_id -> Nullable<BigInt>,
+        scopes -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        used_at -> Nullable<BigInt>,
+    }
+}
+
+table! {
     enrollment (id) {
         id -> BigInt,
         user_id -> BigInt,

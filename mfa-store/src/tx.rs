@@ -82,6 +82,8 @@ pub enum Actor {
     Device(DeviceId),
     /// A gateway through its link.
     Gateway(GatewayId),
+    /// A program through the REST API, by the number of its token.
+    Token(i64),
 }
 
 /// Prints the words of the audit log: `system`, `cli`, `user:7` ….
@@ -94,6 +96,7 @@ impl fmt::Display for Actor {
             Self::User(id) => write!(f, "user:{id}"),
             Self::Device(id) => write!(f, "device:{id}"),
             Self::Gateway(id) => write!(f, "gateway:{id}"),
+            Self::Token(id) => write!(f, "token:{id}"),
         }
     }
 }

@@ -22,6 +22,14 @@ const WAYS: usize = 4;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Source(u64, bool);
 
+impl Source {
+    /// A token of the REST API, in a [`Throttle`] of its own.
+    #[must_use]
+    pub const fn token(number: i64) -> Self {
+        Self(number.cast_unsigned(), false)
+    }
+}
+
 impl From<IpAddr> for Source {
     fn from(ip: IpAddr) -> Self {
         match ip.to_canonical() {

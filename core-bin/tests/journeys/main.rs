@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod api;
 mod connect;
 mod console;
 mod enroll;

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod addresses;
+mod api_tokens;
 mod audit;
 mod crash;
 mod domain;
