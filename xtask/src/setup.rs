@@ -33,10 +33,12 @@ const DEMO: [Package; 4] = [
 ];
 
 /// What the tests need besides: the two machines, codes, mail, and the other database.
-const TEST: [Package; 16] = [
+const TEST: [Package; 18] = [
     Package { name: "bc", probe: Program("bc") },
     Package { name: "bison", probe: Program("bison") },
     Package { name: "busybox-static", probe: Program("busybox") },
+    Package { name: "chromium", probe: Program("chromium") },
+    Package { name: "chromium-driver", probe: Program("chromedriver") },
     Package { name: "curl", probe: Program("curl") },
     Package { name: "flex", probe: Program("flex") },
     Package { name: "gcc", probe: Program("gcc") },

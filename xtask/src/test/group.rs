@@ -39,6 +39,7 @@ enum Group {
     Userspace,
     Kernel,
     TimeTravel,
+    Browser,
 }
 
 /// Builds all test programs and runs those of the group, every one of them whatever fails.
@@ -88,7 +89,7 @@ fn command(args: &GroupArgs, built: &Built, test: &Program) -> Command {
     let mut command = match args.group {
         Group::Kernel => in_machine(built, test, &[]),
         Group::TimeTravel => in_machine(built, test, &["--time-travel"]),
-        Group::Unit | Group::Databases | Group::Userspace => here(built, test),
+        Group::Unit | Group::Databases | Group::Userspace | Group::Browser => here(built, test),
     };
     if args.group != Group::Unit {
         command.arg("--include-ignored");
@@ -112,9 +113,16 @@ fn belongs(test: &Program, group: Group) -> bool {
         Group::Userspace => starts("userspace") || starts("netns"),
         Group::Kernel => starts("kernel") || starts("netns"),
         Group::TimeTravel => starts("time_travel"),
+        Group::Browser => starts("browser"),
         Group::Databases => test.package == "mfa-store",
         Group::Unit => {
-            let others = [Group::Userspace, Group::Kernel, Group::TimeTravel, Group::Databases];
+            let others = [
+                Group::Userspace,
+                Group::Kernel,
+                Group::TimeTravel,
+                Group::Databases,
+                Group::Browser,
+            ];
             !others.iter().any(|other| belongs(test, *other))
         }
     }

@@ -48,6 +48,7 @@ pub(super) fn all() -> Vec<Stage> {
         stage("build", "everything, with its tests", vec![Cargo(&BUILD)]),
         stage("unit", "tests that need nothing but the machine", vec![Group("unit")]),
         stage("databases", "the store on SQLite and on PostgreSQL", vec![Group("databases")]),
+        stage("browser", "the pages in Chromium, with pictures", vec![Group("browser")]),
         stage("userspace", "journeys over userspace WireGuard", vec![Group("userspace")]),
         stage("kernel", "journeys over a real kernel's WireGuard", vec![Group("kernel")]),
         stage("time-travel", "the same, over hours that pass at once", vec![Group("time-travel")]),
