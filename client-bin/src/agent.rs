@@ -303,6 +303,9 @@ impl Connection<'_> {
             }
             _ => {}
         }
+        if let Some((ends, left)) = self.life.warning(now) {
+            tell(Event::EndsSoon { at: ends, left, location: self.life.location() });
+        }
         self.turn_keys(now, &link);
         Turn::Go
     }
@@ -355,7 +358,14 @@ impl Connection<'_> {
         let end = match finding {
             Finding::Status(Ok(status)) => {
                 self.server_back(tell);
+                let before = self.life.session().map(|session| session.expires);
                 let end = self.life.handle_status(&status);
+                let after = self.life.session().map(|session| session.expires);
+                if let (Some(before), Some(until)) = (before, after)
+                    && until > before
+                {
+                    tell(Event::Renewed { until });
+                }
                 if let (Some(rotate), Some(session)) = (&mut self.rotate, self.life.session()) {
                     rotate.handle_status(session);
                 }

@@ -16,8 +16,8 @@ use mfa_wire::http::{
     DisconnectRequest, DisconnectResponse, EnrollmentStartRequest, EnrollmentStartResponse,
     FinishRequest, FinishResponse, MfaFinishRequest, MfaList, MfaStartRequest, MfaStartResponse,
     NonceResponse, PROOF_HEADER, PollRequest, PollResponse, Problem, RecoveryCodes,
-    RegisterMfaFinishRequest, RegisterMfaStartRequest, RegisterMfaStartResponse, RotateRequest,
-    RotateResponse, SecretText, StartRequest, StartResponse, path,
+    RegisterMfaFinishRequest, RegisterMfaStartRequest, RegisterMfaStartResponse, RenewRequest,
+    RenewResponse, RotateRequest, RotateResponse, SecretText, StartRequest, StartResponse, path,
 };
 use mfa_wire::proof::{Nonce, Proof};
 use serde::Serialize;
@@ -288,6 +288,19 @@ impl Api {
         body: &DisconnectRequest,
     ) -> Result<DisconnectResponse, ApiError> {
         self.call(path::DEVICE_DISCONNECT, Call::Device, body, Who::Device(device)).await
+    }
+
+    /// Extends a session.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`], as all calls.
+    pub async fn renew(
+        &self,
+        device: &PrivateKey,
+        body: &RenewRequest,
+    ) -> Result<RenewResponse, ApiError> {
+        self.call(path::DEVICE_RENEW, Call::Connect, body, Who::Device(device)).await
     }
 
     /// Takes part in the rotation of a session's pre-shared key.

@@ -61,6 +61,8 @@ pub enum Command {
     },
     /// Prove a factor and bring the tunnel up
     Connect(Connect),
+    /// Extend a session by a fresh code; the tunnel is not interrupted
+    Renew(Renew),
     /// Show how the connections stand: by the interface and the server, both asked now
     Status,
     /// End a connection; without LOCATION, every one
@@ -166,6 +168,24 @@ pub struct Connect {
     /// Go to the background once the gateway answers
     #[arg(long)]
     pub detach: bool,
+}
+
+/// `renew`
+#[derive(Debug, Args)]
+pub struct Renew {
+    /// The location's name or number
+    pub location: String,
+    /// The factor [default: the only one that opens the location; else asked, or totp]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<Factor>,
+    /// The code; `-` reads it from standard input. Others may see the command line: prefer
+    /// --code-command, a pipe or the prompt
+    #[arg(long, value_name = "CODE", conflicts_with = "code_command")]
+    pub code: Option<String>,
+    /// A shell command that prints the code. It finds `$WGMFA_METHOD`,
+    /// `$WGMFA_PURPOSE` and `$WGMFA_SENT_TO`
+    #[arg(long, value_name = "COMMAND")]
+    pub code_command: Option<String>,
 }
 
 /// A factor that this client can use.

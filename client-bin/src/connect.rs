@@ -7,8 +7,8 @@ use core::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mfa_wire::http::{
-    FinishRequest, FinishResponse, Method, MethodStatus, MfaList, SecretText, SessionInfo,
-    StartRequest,
+    Code, FinishRequest, FinishResponse, Method, MethodStatus, MfaList, RenewRequest, SecretText,
+    SessionInfo, StartRequest,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -239,6 +239,35 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Extends the live session at a location by a fresh factor. The tunnel is not touched.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; [`ClientError::NotConnected`] if there is no session to extend.
+    pub async fn renew(
+        &self,
+        request: &ConnectRequest,
+        person: &mut dyn Person,
+        tell: Tell<'_>,
+    ) -> Result<SessionInfo, ClientError> {
+        let (instance, location) = self.location(request.instance.as_deref(), &request.location)?;
+        let api = self.api(&instance)?;
+        let status = api.status(&instance.private_key).await?;
+        let here = status.locations.iter().find(|here| here.location_id == location.id);
+        let session = here.and_then(|here| here.session);
+        let session = session.ok_or_else(|| ClientError::NotConnected(location.name.clone()))?;
+        let login = Login { api: &api, instance: &instance, location: &location, request };
+        let answer = login
+            .answer(person, tell, async |token, code| {
+                let body = RenewRequest { session_id: session.id, token, code };
+                api.renew(&instance.private_key, &body).await
+            })
+            .await?;
+        Ok(answer.0.session)
+    }
+}
+
 /// One proof of a factor for one location.
 struct Login<'a> {
     api: &'a Api,
@@ -254,6 +283,21 @@ impl Login<'_> {
         person: &mut dyn Person,
         tell: Tell<'_>,
     ) -> Result<(FinishResponse, SystemTime), ClientError> {
+        self.answer(person, tell, async |token, code| {
+            let finish = FinishRequest { token, code: Some(code) };
+            self.api.finish(&self.instance.private_key, &finish).await
+        })
+        .await
+    }
+
+    /// Asks for a challenge and hands in codes until one is taken. Returns what `hand_in` said to
+    /// it, and when it was submitted.
+    async fn answer<A>(
+        &self,
+        person: &mut dyn Person,
+        tell: Tell<'_>,
+        hand_in: impl AsyncFn(SecretText, Code) -> Result<A, ApiError>,
+    ) -> Result<(A, SystemTime), ClientError> {
         let key = &self.instance.private_key;
         let method = match self.request.method {
             Some(method) => method,
@@ -281,8 +325,7 @@ impl Login<'_> {
             let code = self.request.code.get(person, &asked).await?;
             tries += 1;
             let submitted = clock::wall();
-            let finish = FinishRequest { token: challenge.token.clone(), code: Some(code) };
-            match self.api.finish(key, &finish).await {
+            match hand_in(challenge.token.clone(), code).await {
                 Ok(bought) => return Ok((bought, submitted)),
                 Err(ApiError::Refused(refusal))
                     if self.request.code.may_retry(&refusal, tries, person) =>

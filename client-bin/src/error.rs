@@ -123,6 +123,9 @@ pub enum ClientError {
         "{0} is connected already. `client-bin status` shows how; `client-bin disconnect` ends it"
     )]
     AlreadyConnected(String),
+    /// There is no session to extend.
+    #[error("{0} has no session to extend. Run `client-bin connect` to begin one")]
+    NotConnected(String),
     /// The process that should hold the connection is not there.
     #[error("the process in the background did not start: {0}")]
     Background(String),
@@ -158,6 +161,7 @@ impl ClientError {
             Self::NoMethod { .. } => "no-method",
             Self::External(_) => "external-login",
             Self::AlreadyConnected(_) => "already-connected",
+            Self::NotConnected(_) => "not-connected",
             Self::Background(_) => "background",
             Self::Setup(_) | Self::NothingPending(_) => "setup",
         }

@@ -71,6 +71,20 @@ pub enum Event {
     },
     /// It answers again.
     AnswersAgain,
+    /// The session ends soon, however much it is used; a fresh code extends it.
+    EndsSoon {
+        /// When, Unix seconds.
+        at: u64,
+        /// Seconds until then.
+        left: u64,
+        /// The location's name as a shell takes it.
+        location: String,
+    },
+    /// A fresh code has extended the session.
+    Renewed {
+        /// When it ends now, Unix seconds.
+        until: u64,
+    },
     /// An Instance Update brought something new.
     Updated {
         /// What, in words.

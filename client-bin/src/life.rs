@@ -53,6 +53,9 @@ pub struct End {
     pub message: String,
 }
 
+/// How long before its end a session's end is told, the first time and the last.
+const WARNINGS: [u64; 2] = [600, 120];
+
 /// Judges one look at an interface, without a history.
 #[must_use]
 pub fn judge(now: SystemTime, up_since: SystemTime, keepalive: bool, link: &Link) -> LinkState {
@@ -82,6 +85,8 @@ pub struct Life {
     heard: SystemTime,
     /// When something was sent that found no answer yet.
     asked: Option<SystemTime>,
+    /// The end that was last warned of, and how long before it.
+    warned: Option<(u64, u64)>,
 }
 
 impl Life {
@@ -105,7 +110,25 @@ impl Life {
             last: Link::default(),
             heard: now,
             asked: None,
+            warned: None,
         }
+    }
+
+    /// Returns the end of the session and the seconds left, if it is time to warn of it: once 10 min
+    /// before, once 2 min before. A session that was extended is warned of anew.
+    pub fn warning(&mut self, now: SystemTime) -> Option<(u64, u64)> {
+        let ends = self.session?.expires;
+        let left = ends.checked_sub(unix(now)).filter(|left| *left > 0)?;
+        let span = WARNINGS.into_iter().filter(|span| left <= *span).min()?;
+        let known = self.warned.is_some_and(|(end, told)| end == ends && told <= span);
+        self.warned = Some((ends, span)).filter(|_| !known).or(self.warned);
+        (!known).then_some((ends, left))
+    }
+
+    /// The location's name as a shell takes it.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.quoted()
     }
 
     /// The session as last told.
@@ -385,6 +408,26 @@ mod tests {
         renewed.expires += 60;
         assert_eq!(life.handle_status(&status(Some(renewed), None)), None);
         assert_eq!(life.session(), Some(&renewed));
+    }
+
+    #[test]
+    fn the_end_is_told_10_and_2_minutes_before_and_once_each() {
+        let mut life = life(true);
+        let mut told = Vec::new();
+        for second in 42_000..43_300 {
+            told.extend(life.warning(at(second)));
+        }
+        assert_eq!(told, [(START + 43_200, 600), (START + 43_200, 120)]);
+    }
+
+    #[test]
+    fn an_extended_session_is_warned_of_anew_and_a_short_one_at_once() {
+        let mut life = life(true);
+        assert!(life.warning(at(43_100)).is_some());
+        let longer = SessionInfo { expires: START + 50_000, ..session(7) };
+        assert_eq!(life.handle_status(&status(Some(longer), None)), None);
+        assert_eq!(life.warning(at(43_101)), None);
+        assert_eq!(life.warning(at(49_400)), Some((START + 50_000, 600)));
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::time::SystemTime;
 
 use mfa_wire::http::{MethodStatus, MfaList, SessionInfo};
 
+use crate::clock;
 use crate::connect::describe;
 use crate::console::{Console, Paint};
 use crate::event::Event;
+use crate::life::unix;
 use crate::mfa::Begun;
 use crate::qr;
 use crate::status::{LocationView, State, left};
@@ -45,6 +47,13 @@ pub fn event(event: &Event) -> Option<String> {
         ),
         Event::NoAnswer { .. } => "The gateway does not answer. WireGuard keeps trying; if it stays so, check the network connection and ask your administrator whether the gateway runs.".to_owned(),
         Event::AnswersAgain => "The gateway answers again.".to_owned(),
+        Event::EndsSoon { left, location, .. } => format!(
+            "The session ends in {}. `client-bin renew {location}` extends it without an interruption.",
+            span(*left)
+        ),
+        Event::Renewed { until } => {
+            format!("The session was extended: it ends in {} at the latest.", span(until.saturating_sub(unix(clock::wall()))))
+        }
         Event::Updated { changes } => format!("Instance Update: {}.", changes.join("; ")),
         Event::ServerUnreachable { message } => {
             format!("The server cannot be asked now; the tunnel stays as it is: {message}")
@@ -93,13 +102,13 @@ pub fn view(console: &Console, view: &LocationView, now: SystemTime) -> String {
                 .to_owned(),
         ),
         State::NoAnswer { since } => {
-            let ago = span(crate::life::unix(now).saturating_sub(*since));
+            let ago = span(unix(now).saturating_sub(*since));
             (Paint::Bad, format!("no answer from the gateway for {ago}"))
         }
         State::Ended { message, .. } => (Paint::Bad, format!("ended: {message}")),
     };
     if let (State::Ended { .. }, Some(end)) = (&view.state, &view.last_end) {
-        let ago = span(crate::life::unix(now).saturating_sub(end.at));
+        let ago = span(unix(now).saturating_sub(end.at));
         let _ = write!(told, " ({ago} ago)");
     }
     let name = console.paint(Paint::Bold, &view.name);

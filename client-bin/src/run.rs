@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::Outcome;
-use crate::cli::{Cli, Command, Connect, Enroll, LocationCommand, MfaCommand, Setup};
+use crate::cli::{Cli, Command, Connect, Enroll, LocationCommand, MfaCommand, Renew, Setup};
 use crate::client::io_error;
 use crate::code::{CodeFrom, tidy};
 use crate::connect::{ConnectRequest, Plan};
@@ -89,6 +89,7 @@ impl Doing<'_> {
             Command::Mfa { command: MfaCommand::List } => self.factors().await,
             Command::Location { command: LocationCommand::List } => self.locations().await,
             Command::Connect(arguments) => self.connect(arguments).await,
+            Command::Renew(arguments) => self.renew(arguments).await,
             Command::Status => self.status().await,
             Command::Disconnect { location } => self.disconnect(location).await,
             Command::Update => self.update().await,
@@ -250,12 +251,38 @@ impl Doing<'_> {
         Ok(exit::DONE)
     }
 
-    async fn connect(&mut self, arguments: Connect) -> Done {
-        let code = match (&arguments.code, arguments.code_command) {
+    /// Where a code comes from.
+    fn code_from(
+        &mut self,
+        code: Option<&str>,
+        command: Option<String>,
+    ) -> Result<CodeFrom, ClientError> {
+        Ok(match (code, command) {
             (Some(code), _) => CodeFrom::Given(self.typed(code)?),
             (None, Some(command)) => CodeFrom::Command(command),
             (None, None) => CodeFrom::Person,
+        })
+    }
+
+    async fn renew(&mut self, arguments: Renew) -> Done {
+        let code = self.code_from(arguments.code.as_deref(), arguments.code_command)?;
+        let request = ConnectRequest {
+            instance: self.instance.clone(),
+            method: arguments.method.map(Method::from),
+            code,
+            ..ConnectRequest::to(arguments.location)
         };
+        let (client, console) = (self.client, &mut *self.console);
+        let mut tell = |event: Event| show_event(console, &event, false);
+        let session = client.renew(&request, self.person, &mut tell).await?;
+        self.console.answer(&json!({ "session": session }));
+        let text = render::event(&Event::Renewed { until: session.expires });
+        self.console.say(&text.unwrap_or_default());
+        Ok(exit::DONE)
+    }
+
+    async fn connect(&mut self, arguments: Connect) -> Done {
+        let code = self.code_from(arguments.code.as_deref(), arguments.code_command)?;
         let request = ConnectRequest {
             location: arguments.location,
             instance: self.instance.clone(),

@@ -59,6 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(path::DEVICE_NONCE, post(device::nonce))
         .route(path::DEVICE_STATUS, post(device::status))
         .route(path::DEVICE_DISCONNECT, post(device::disconnect))
+        .route(path::DEVICE_RENEW, post(device::renew))
         .route(path::DEVICE_ROTATE, post(device::rotate))
         .route(path::DEVICE_MFA, post(device::mfa_list))
         .route(path::DEVICE_MFA_START, post(device::mfa_start))

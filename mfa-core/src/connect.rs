@@ -113,7 +113,7 @@ impl Session {
             subject,
             method,
             authorized: now,
-            lifetime_ends: now.saturating_add(policy.lifetime().get()),
+            lifetime_ends: policy.session_ends(now),
             generation: PskGeneration::FIRST,
             state: SessionState::Authorized { psk },
         }
@@ -192,6 +192,30 @@ impl Session {
         };
     }
 
+    /// Extends the session by a fresh proof, as one that begins at `now`. The PSK stays, so that the
+    /// tunnel does not notice.
+    ///
+    /// # Errors
+    ///
+    /// [`RenewRefused`]: the proof is used up all the same, and the session is as it was.
+    pub fn renew(
+        &mut self,
+        verified: Verified,
+        policy: &LocationPolicy,
+        now: Timestamp,
+    ) -> Result<(), RenewRefused> {
+        let (subject, method) = verified.spend();
+        if subject != self.subject {
+            return Err(RenewRefused::Foreign);
+        }
+        if !self.is_live() || now >= self.lifetime_ends {
+            return Err(RenewRefused::Ended);
+        }
+        self.method = method;
+        self.lifetime_ends = policy.session_ends(now);
+        Ok(())
+    }
+
     /// Puts the PSK of a [promoted](crate::rotate::Rotation) generation in the place of the old one.
     ///
     /// # Errors
@@ -250,6 +274,17 @@ pub struct AlreadyEnded {
     pub at: Timestamp,
     /// Why.
     pub reason: EndReason,
+}
+
+/// Why a session was not extended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RenewRefused {
+    /// The session is over.
+    #[error("the session has ended")]
+    Ended,
+    /// The proof is of another user, device or location.
+    #[error("the proof is not for this session")]
+    Foreign,
 }
 
 /// Why a PSK was not taken.

@@ -2,14 +2,17 @@
 //!
 //! A policy is checked when it is built; code that holds one trusts it.
 
+mod daily;
 mod idle;
 
 use core::time::Duration;
 
+pub use daily::DailyEnd;
 pub use idle::{IdleMode, IdlePolicy, PolicyWarning};
 
 use crate::method::{Method, MethodSet};
 use crate::rotate::PskPolicy;
+use crate::time::Timestamp;
 
 /// Whether a location asks for a second factor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +101,7 @@ pub struct LocationPolicy {
     idle: IdlePolicy,
     lifetime: Lifetime,
     psk: PskPolicy,
+    daily_end: Option<DailyEnd>,
 }
 
 impl LocationPolicy {
@@ -118,6 +122,7 @@ impl LocationPolicy {
             idle: IdlePolicy::default(),
             lifetime: Lifetime::default(),
             psk: PskPolicy::default(),
+            daily_end: None,
         }
     }
 
@@ -133,7 +138,7 @@ impl LocationPolicy {
         lifetime: Lifetime,
         psk: PskPolicy,
     ) -> Result<Self, PolicyError> {
-        Self { mfa, methods, idle, lifetime, psk }.checked()
+        Self { mfa, methods, idle, lifetime, psk, daily_end: None }.checked()
     }
 
     /// Returns the policy with MFA switched on or off.
@@ -172,6 +177,12 @@ impl LocationPolicy {
         Self { psk, ..self }
     }
 
+    /// Returns the policy with a time of day at which sessions end; `None`: there is none.
+    #[must_use]
+    pub const fn with_daily_end(self, daily_end: Option<DailyEnd>) -> Self {
+        Self { daily_end, ..self }
+    }
+
     /// Returns whether a second factor is asked.
     #[must_use]
     pub const fn mfa(&self) -> Mfa {
@@ -194,6 +205,19 @@ impl LocationPolicy {
     #[must_use]
     pub const fn lifetime(&self) -> Lifetime {
         self.lifetime
+    }
+
+    /// Returns the time of day at which sessions end; `None`: there is none.
+    #[must_use]
+    pub const fn daily_end(&self) -> Option<DailyEnd> {
+        self.daily_end
+    }
+
+    /// Returns when a session that is proven at `now` ends at the latest.
+    #[must_use]
+    pub fn session_ends(&self, now: Timestamp) -> Timestamp {
+        let ends = now.saturating_add(self.lifetime.get());
+        self.daily_end.map_or(ends, |daily| ends.min(daily.next_after(now)))
     }
 
     /// Returns how often a session's PSK is renewed.
@@ -284,6 +308,11 @@ pub enum PolicyError {
         /// The refused value.
         given: Duration,
     },
+    /// Not a time of day in a known zone.
+    #[error(
+        "an end of the day is HH:MM and a time zone of the IANA database, such as 18:30 Europe/Warsaw"
+    )]
+    DailyEnd,
     /// A word that names no mode.
     #[error("unknown idle mode; the modes are: transfer, handshake")]
     UnknownIdleMode,

@@ -99,6 +99,7 @@ struct Settings {
     idle_millis: i64,
     lifetime_millis: i64,
     psk_rotation_millis: i64,
+    daily_end: String,
 }
 
 impl From<&LocationSettings> for Settings {
@@ -119,6 +120,7 @@ impl From<&LocationSettings> for Settings {
             idle_millis: to_span(policy.idle().threshold()),
             lifetime_millis: to_span(policy.lifetime().get()),
             psk_rotation_millis: rotation_millis(policy.psk()),
+            daily_end: policy.daily_end().map_or_else(String::new, |end| end.to_string()),
         }
     }
 }
@@ -150,14 +152,18 @@ impl Settings {
             0 => PskPolicy::Fixed,
             millis => PskPolicy::every(from_span(millis)).ok()?,
         };
-        LocationPolicy::new(
+        let daily_end = match self.daily_end.as_str() {
+            "" => None,
+            text => Some(text.parse().ok()?),
+        };
+        let policy = LocationPolicy::new(
             Mfa::from_code(&self.mfa)?,
             self.methods.parse().ok()?,
             idle,
             Lifetime::new(from_span(self.lifetime_millis)).ok()?,
             psk,
-        )
-        .ok()
+        );
+        Some(policy.ok()?.with_daily_end(daily_end))
     }
 }
 
@@ -457,5 +463,6 @@ fn describe(settings: &LocationSettings) -> serde_json::Value {
         "idle_millis": to_span(policy.idle().threshold()),
         "lifetime_millis": to_span(policy.lifetime().get()),
         "psk_rotation_millis": rotation_millis(policy.psk()),
+        "daily_end": policy.daily_end().map(|end| end.to_string()),
     })
 }

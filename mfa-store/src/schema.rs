@@ -112,6 +112,7 @@ table! {
         idle_millis -> BigInt,
         lifetime_millis -> BigInt,
         psk_rotation_millis -> BigInt,
+        daily_end -> Text,
         revision -> BigInt,
         pruned_revision -> BigInt,
         config_version -> BigInt,

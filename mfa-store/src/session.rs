@@ -314,6 +314,33 @@ impl Tx {
         Ok(SessionId::new(id))
     }
 
+    /// Extends a live session that was renewed by a fresh proof. Its peer is not touched. Returns
+    /// whether it was live.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn renew_session(
+        &mut self,
+        by: By,
+        id: SessionId,
+        method: Method,
+        lifetime_ends: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let live = session::table.find(id.get()).filter(session::ended_at.is_null());
+        let renewed = diesel::update(live)
+            .set((
+                session::method.eq(method.code()),
+                session::lifetime_ends_at.eq(to_millis(lifetime_ends)),
+            ))
+            .execute(&mut self.conn)?;
+        if renewed > 0 {
+            let detail = json!({ "method": method.code(), "until": to_millis(lifetime_ends) });
+            self.audit(by, "session.renew", format_args!("session:{id}"), &detail)?;
+        }
+        Ok(renewed > 0)
+    }
+
     /// Ends a session: wipes its PSK, and has its peer removed. Returns whether it was live.
     ///
     /// # Errors

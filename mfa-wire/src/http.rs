@@ -18,7 +18,7 @@ pub use connect::{FinishRequest, FinishResponse, SessionInfo, StartRequest, Star
 pub use device::{
     CurrentFactor, DeviceStatus, DisconnectRequest, DisconnectResponse, EndInfo, LocationStatus,
     MethodAtLocation, MethodStatus, MfaFinishRequest, MfaList, MfaStartRequest, MfaStartResponse,
-    NextKey, NonceResponse, RotateRequest, RotateResponse,
+    NextKey, NonceResponse, RenewRequest, RenewResponse, RotateRequest, RotateResponse,
 };
 pub use enrollment::{
     ActivateUserRequest, AdminInfo, CreateDeviceRequest, DeviceConfig, DeviceConfigResponse,
@@ -68,6 +68,9 @@ pub mod path {
     pub const DEVICE_STATUS: &str = "/api/v1/device/status";
     /// Ends a session: [`DisconnectRequest`](super::DisconnectRequest).
     pub const DEVICE_DISCONNECT: &str = "/api/v1/device/disconnect";
+    /// Extends a live session by a fresh factor: [`RenewRequest`](super::RenewRequest). Its challenge
+    /// is begun by [`MFA_START`].
+    pub const DEVICE_RENEW: &str = "/api/v1/device/renew";
     /// Takes part in the rotation of a session's pre-shared key:
     /// [`RotateRequest`](super::RotateRequest).
     pub const DEVICE_ROTATE: &str = "/api/v1/device/rotate";

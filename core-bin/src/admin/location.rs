@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use mfa_core::method::{Method, MethodSet};
-use mfa_core::policy::{IdleMode, Mfa};
+use mfa_core::policy::{DailyEnd, IdleMode, Mfa, PolicyError};
 use mfa_core::rotate::PskPolicy;
 use mfa_store::{Location, LocationSettings, Scope, StoreError};
 use serde_json::{Value, json};
@@ -115,6 +115,10 @@ pub struct Changes {
     /// How long a session lasts at most, in use or not. [default: 12h]
     #[arg(long, value_name = "TIME")]
     session_lifetime: Option<Span>,
+    /// The local time of day at which every session ends, with the location's time zone, such as
+    /// `18:30 Europe/Warsaw`; off: none. Holds for sessions that begin from now on. [default: off]
+    #[arg(long, value_name = "HH:MM ZONE|off")]
+    session_ends_at: Option<EndsAt>,
     /// How often the pre-shared key of a session in use is replaced, without interrupting it; off: it
     /// serves until the session ends. [default: 10m]
     #[arg(long, value_name = "TIME|off")]
@@ -123,6 +127,21 @@ pub struct Changes {
     /// again.
     #[arg(long = "group", value_name = "GROUP")]
     groups: Option<Vec<String>>,
+}
+
+/// `off`, or a time of day.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct EndsAt(Option<DailyEnd>);
+
+impl FromStr for EndsAt {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self(None));
+        }
+        text.parse().map(|end| Self(Some(end)))
+    }
 }
 
 /// `off`, or a time span within the policy's range.
@@ -270,6 +289,7 @@ impl From<Changes> for LocationChange {
             idle_threshold: changes.peer_disconnect_threshold.map(Duration::from_secs),
             idle_mode: changes.idle_mode,
             lifetime: changes.session_lifetime.map(Span::duration),
+            daily_end: changes.session_ends_at.map(|EndsAt(end)| end),
             psk: changes.psk_rotation.map(|Rotation(policy)| policy),
             groups: changes
                 .groups
@@ -328,7 +348,7 @@ fn show(location: &Location, groups: &[String]) -> Answer {
     let mut text = format!(
         "{}\n  addresses: {}\n  endpoint: {}\n  listen port: {}\n  public key: {}\n  \
          allowed IPs: {}\n  DNS: {}\n  keepalive: {}\n  groups: {}\n  MFA: {}\n  methods: {}\n  \
-         peer disconnect threshold: {} s (by {})\n  session lifetime: {}\n  PSK rotation: {}",
+         peer disconnect threshold: {} s (by {})\n  session lifetime: {}\n  sessions end at: {}\n  PSK rotation: {}",
         settings.name,
         listed(&settings.addresses),
         settings.endpoint,
@@ -343,6 +363,7 @@ fn show(location: &Location, groups: &[String]) -> Answer {
         policy.idle().threshold().as_secs(),
         policy.idle().mode(),
         Span::from_secs(policy.lifetime().get().as_secs()),
+        policy.daily_end().map_or_else(|| "no time of day".into(), |end| end.to_string()),
         match policy.psk() {
             PskPolicy::Fixed => "off".into(),
             PskPolicy::Every(period) => format!("every {}", Span::from(period.get())),
@@ -380,6 +401,7 @@ fn describe(location: &Location, groups: &[String]) -> Value {
         "peer_disconnect_threshold_seconds": policy.idle().threshold().as_secs(),
         "idle_mode": policy.idle().mode().code(),
         "session_lifetime_seconds": policy.lifetime().get().as_secs(),
+        "session_ends_at": policy.daily_end().map(|end| end.to_string()),
         "psk_rotation_seconds": match policy.psk() {
             PskPolicy::Fixed => Value::Null,
             PskPolicy::Every(period) => period.get().as_secs().into(),

@@ -103,6 +103,7 @@ impl LocationBody {
         });
         let idle_mode = self.idle_mode.map(|mode| mode.parse());
         Ok(LocationChange {
+            daily_end: None,
             name: self.name,
             endpoint: self.endpoint,
             listen_port: self.listen_port,

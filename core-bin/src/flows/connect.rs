@@ -3,7 +3,9 @@
 mod finish;
 pub mod login;
 pub mod records;
+mod renew;
 mod start;
 
 pub use finish::{FinishError, Finished, finish};
+pub use renew::{RenewError, renew};
 pub use start::{StartError, StartOrder, Started, start};

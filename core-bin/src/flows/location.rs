@@ -10,7 +10,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use mfa_core::method::MethodSet;
-use mfa_core::policy::{IdleMode, IdlePolicy, Lifetime, LocationPolicy, Mfa, PolicyError};
+use mfa_core::policy::{
+    DailyEnd, IdleMode, IdlePolicy, Lifetime, LocationPolicy, Mfa, PolicyError,
+};
 use mfa_core::rotate::PskPolicy;
 use mfa_store::{By, Location, LocationSettings, Snapshot, StoreError, Tx};
 use wg_types::PrivateKey;
@@ -85,6 +87,8 @@ pub struct LocationChange {
     pub idle_mode: Option<IdleMode>,
     /// How long a session lives at most.
     pub lifetime: Option<Duration>,
+    /// The time of day at which sessions end; `Some(None)`: none.
+    pub daily_end: Option<Option<DailyEnd>>,
     /// How often the PSK of a live session is replaced.
     pub psk: Option<PskPolicy>,
     /// Who may use it; empty: everyone.
@@ -223,7 +227,8 @@ fn policy(before: &LocationPolicy, change: &LocationChange) -> Result<LocationPo
     let (idle, lifetime) = (before.idle(), before.lifetime());
     let (mfa, methods) = (before.mfa(), before.methods());
     let (mode, threshold) = (idle.mode(), idle.threshold());
-    LocationPolicy::new(
+    let daily_end = change.daily_end.unwrap_or_else(|| before.daily_end());
+    let policy = LocationPolicy::new(
         change.mfa.unwrap_or(mfa),
         change.methods.unwrap_or(methods),
         IdlePolicy::new(
@@ -232,7 +237,8 @@ fn policy(before: &LocationPolicy, change: &LocationChange) -> Result<LocationPo
         )?,
         change.lifetime.map_or(Ok(lifetime), Lifetime::new)?,
         change.psk.unwrap_or_else(|| before.psk()),
-    )
+    )?;
+    Ok(policy.with_daily_end(daily_end))
 }
 
 fn set_groups(

@@ -88,6 +88,12 @@ fn at(
     })
 }
 
+/// Describes a live session as it is now.
+pub(crate) fn of(app: &App, live: &SessionInfo, location: &Location) -> wire::SessionInfo {
+    let gateways = app.registry.applied(location.id, location.revision);
+    session(live, location, (gateways.connected, gateways.applied))
+}
+
 /// Says why a session ended, with the number that a person will ask for.
 fn told(reason: EndReason, location: &Location) -> String {
     match reason {

@@ -8,7 +8,7 @@ use mfa_core::policy::MethodRefused;
 use mfa_wire::http::Problem;
 
 use super::problem::Refusal;
-use crate::flows::connect::{FinishError, StartError};
+use crate::flows::connect::{FinishError, RenewError, StartError};
 use crate::flows::disconnect::DisconnectError;
 use crate::flows::enroll::EnrollError;
 use crate::flows::mfa::MfaError;
@@ -258,5 +258,16 @@ impl From<RotateError> for Refusal {
             RotateError::Store(error) => return error.into(),
         };
         Self::new(status, text, code).detail(error)
+    }
+}
+
+impl From<RenewError> for Refusal {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Finish(error) => error.into(),
+            RenewError::NoSession => {
+                Self::new(BAD, "no such session", Problem::SessionOver).detail(error)
+            }
+        }
     }
 }

@@ -46,6 +46,16 @@ pub(super) async fn disconnect(
     Ok(Json(wire::DisconnectResponse { ended }))
 }
 
+pub(super) async fn renew(
+    State(app): State<Arc<App>>,
+    call: ProvenCall<wire::RenewRequest>,
+) -> Result<Json<wire::RenewResponse>, Refusal> {
+    let wire::RenewRequest { session_id, token, code } = call.body;
+    let (id, token) = (SessionId::new(session_id), token.expose_secret());
+    let (renewed, location) = flows::connect::renew(&app, token, code, id, call.caller).await?;
+    Ok(Json(wire::RenewResponse { session: flows::status::of(&app, &renewed, &location) }))
+}
+
 pub(super) async fn rotate(
     State(app): State<Arc<App>>,
     call: ProvenCall<wire::RotateRequest>,

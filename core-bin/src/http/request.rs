@@ -31,6 +31,7 @@ pub(super) struct Call<T> {
 pub(super) struct ProvenCall<T> {
     pub(super) body: T,
     pub(super) device: PublicKey,
+    pub(super) caller: Caller,
 }
 
 /// The session of an enrollment, from its cookie.
@@ -66,7 +67,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for ProvenCall<T> {
             Refusal::new(StatusCode::UNAUTHORIZED, "proof required", Problem::ProofRequired)
                 .detail("this call needs a proof of the device's key")
         })?;
-        Ok(Self { body, device })
+        Ok(Self { body, device, caller })
     }
 }
 

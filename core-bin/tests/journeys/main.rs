@@ -10,6 +10,7 @@ mod enroll;
 mod factors;
 mod idle;
 mod pages;
+mod renew;
 mod rig;
 mod rotate;
 mod secrets;

@@ -71,6 +71,24 @@ pub struct DisconnectResponse {
     pub ended: bool,
 }
 
+/// Extends a live session by a fresh factor. The tunnel is not touched.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RenewRequest {
+    /// Which session.
+    pub session_id: i64,
+    /// From [`StartResponse`](super::StartResponse).
+    pub token: SecretText,
+    /// The code.
+    pub code: Code,
+}
+
+/// The session, which ends later now.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct RenewResponse {
+    /// As it is now.
+    pub session: SessionInfo,
+}
+
 /// Says how a client stands in the rotation of its session's pre-shared key, and asks for the next.
 ///
 /// It says levels, not events: it may be repeated at any time, and one that was lost is made up for

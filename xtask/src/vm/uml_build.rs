@@ -19,20 +19,14 @@ const RECIPE: &[u8] = b"2";
 /// The package of the kernel's source: a long-term one that Debian 12 and 13 both have.
 const SOURCE: &str = "linux-source-6.12";
 
-/// Where the kernel learns how large the host's floating-point state is, and what is mended there: a
-/// host with AMX tells the size without the tiles, which a process has to ask for first, and takes
-/// the state back only in its full size (leaf 13 of CPUID). Without this the first process dies.
-const REGISTERS: &str = "arch/x86/um/os-Linux/registers.c";
-const FP_SIZE: &str = "host_fp_size = iov.iov_len;";
-const FULL_FP_SIZE: &str = r#"host_fp_size = iov.iov_len;
-	if (ptrace_regset == NT_X86_XSTATE) {
-		unsigned int eax = 13, full, ecx = 0, edx;
-
-		__asm__ ("cpuid" : "+a" (eax), "=b" (full), "+c" (ecx), "=d" (edx));
-		if (full > host_fp_size)
-			host_fp_size = full;
-	}
-"#;
+/// Where the size of a process's floating-point state is said, and how large it is with AMX: a host
+/// that has it takes the state back in its full size only. Others take what they need of it. Without
+/// this the first process dies there.
+const FP_SIZE: (&str, &str, &str) = (
+    "arch/x86/um/user-offsets.c",
+    "DEFINE_LONGS(HOST_FP_SIZE, 2696);",
+    "DEFINE_LONGS(HOST_FP_SIZE, 11008);",
+);
 
 /// C files in a build with this configuration, to say how far it is.
 const OBJECTS: usize = 970;
@@ -80,10 +74,11 @@ fn build(dir: &Path) -> Result<()> {
 
 /// Makes the kernel start on hosts with AMX.
 fn mend(source: &Path) -> Result<()> {
-    let path = source.join(REGISTERS);
-    let text = fs::read_to_string(&path).with_context(|| format!("no {REGISTERS}"))?;
-    // Another source may have another remedy, and needs none of ours.
-    fs::write(&path, text.replace(FP_SIZE, FULL_FP_SIZE))?;
+    let (file, small, large) = FP_SIZE;
+    let path = source.join(file);
+    let text = fs::read_to_string(&path).with_context(|| format!("no {file}"))?;
+    anyhow::ensure!(text.contains(small), "{file} is another than the one that is mended here");
+    fs::write(&path, text.replace(small, large))?;
     Ok(())
 }
 

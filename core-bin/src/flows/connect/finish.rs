@@ -117,7 +117,7 @@ pub async fn finish(
 }
 
 /// The first transaction. Its inner result does not undo it.
-fn count(
+pub(super) fn count(
     app: &App,
     tx: &mut Tx,
     token: TokenDigest,

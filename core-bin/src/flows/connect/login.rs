@@ -5,7 +5,7 @@ use core::time::Duration;
 use mfa_core::budget::{GuessRefused, MailRefused};
 use mfa_core::challenge::{
     Access, Answer, Attempt, Challenge, Evidence, MAX_OPEN, NotAdmitted, NotOpen, Proof, Refused,
-    Standing, Subject, TotpEvidence, TryRefused,
+    Standing, Subject, TotpEvidence, TryRefused, Verified,
 };
 use mfa_core::connect::Session;
 use mfa_core::factor::CodeKey;
@@ -184,8 +184,8 @@ pub struct Bought {
     pub revision: i64,
 }
 
-/// Looks at a counted answer: the second transaction. Its inner result must not undo it, its outer
-/// one must.
+/// Looks at a counted answer, and begins a session if it is right: the second transaction. Its inner
+/// result must not undo it, its outer one must.
 ///
 /// # Errors
 ///
@@ -198,6 +198,43 @@ pub fn verify(
     psk: &PresharedKey,
     now: Timestamp,
 ) -> Result<Result<Bought, LoginError>, LoginError> {
+    let Proven { by, location, verified } = match prove(records, terms, attempt, token, now)? {
+        Ok(proven) => proven,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let policy = &location.settings.policy;
+    let session = Session::authorize(verified, policy, psk.clone(), now);
+    let id = records.begin_session(by, &session)?;
+    let session = records.session(id)?.ok_or(LoginError::Unknown)?;
+    let revision = records.revision(location.id)?.unwrap_or_default();
+    Ok(Ok(Bought { session, idle_threshold: policy.idle().threshold(), revision }))
+}
+
+/// What a right code proves, before it buys anything.
+#[derive(Debug)]
+pub struct Proven {
+    /// Who did it.
+    pub by: By,
+    /// Where to.
+    pub location: Location,
+    /// The proof, for one use.
+    pub verified: Verified,
+}
+
+/// The part of the second transaction that is the same whatever the proof is for: looks at a counted
+/// answer, and spends the challenge and the code. Its inner result must not undo the transaction, its
+/// outer one must.
+///
+/// # Errors
+///
+/// [`LoginError`].
+pub fn prove(
+    records: &mut impl Records,
+    terms: Terms<'_>,
+    attempt: &Attempt,
+    token: TokenDigest,
+    now: Timestamp,
+) -> Result<Result<Proven, LoginError>, LoginError> {
     let mut challenge = records.challenge(&token)?.ok_or(LoginError::Unknown)?;
     let subject = challenge.subject();
     let now_standing = standings(records, subject)?;
@@ -251,12 +288,7 @@ pub fn verify(
     let mut budget = records.guess_budget(challenge.guess_key())?;
     budget.success(verified.charge());
     records.save_guess_budget(&budget)?;
-
-    let session = Session::authorize(verified, policy, psk.clone(), now);
-    let id = records.begin_session(by, &session)?;
-    let session = records.session(id)?.ok_or(LoginError::Unknown)?;
-    let revision = records.revision(location.id)?.unwrap_or_default();
-    Ok(Ok(Bought { session, idle_threshold: policy.idle().threshold(), revision }))
+    Ok(Ok(Proven { by, location, verified }))
 }
 
 const fn gone(access: Access) -> NotAdmitted {
