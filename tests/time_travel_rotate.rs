@@ -1,7 +1,7 @@
 //! Rotation after rotation under a ping that never stops: on a kernel in which waiting takes no
 //! time, with everybody's real periods.
 //!
-//! `$WGMFA_ROTATIONS` says how many, by default a dozen; `docs/operate/rotation.md` has the command
+//! `$WGMFA_ROTATIONS` says how many, by default two; `docs/operate/rotation.md` has the command
 //! for a thousand.
 
 use std::io::Write as _;
@@ -107,7 +107,7 @@ fn a_client_that_cannot_reach_core_keeps_its_keys_for_a_while_and_then_ends() ->
 }
 
 fn rotations() -> u64 {
-    std::env::var("WGMFA_ROTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+    std::env::var("WGMFA_ROTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
 }
 
 /// A company with a connected laptop.
