@@ -16,6 +16,7 @@ mod deny;
 mod licence;
 mod process;
 mod setup;
+mod sim;
 mod size;
 mod test;
 mod vm;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let done = match &cli.chore {
         Chore::Vm(args) => vm::run(args),
         Chore::Size => size::run(),
+        Chore::Sim(args) => sim::run(args),
         Chore::Demo(args) => demo::run(args),
         Chore::Test(args) => test::run(args),
         Chore::Bench(args) => bench::run(args),
@@ -67,6 +69,8 @@ enum Chore {
     Arrows,
     /// Say what the three programs weigh: size, start-up time, memory at rest.
     Size,
+    /// Simulate the whole system: millions of steps, with faults, from one seed.
+    Sim(sim::Args),
     /// Check licences, sources and banned crates by deny.toml.
     Deny,
     /// Install the Debian packages that demo and test use.

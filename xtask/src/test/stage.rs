@@ -33,6 +33,13 @@ enum Step {
 use Step::{Cargo, Chore, Demo, Group};
 
 /// All stages, in the order in which they run: what fails soonest comes first.
+/// The simulator, built fast and with its seeded bugs.
+macro_rules! sim {
+    ($($word:literal),+) => {
+        ["run", "--quiet", "--profile", "sim", "--package", "sim", "--features", "mutants", "--", $($word),+]
+    };
+}
+
 pub(super) fn all() -> Vec<Stage> {
     let stage = |name, what, commands| Stage { name, what, commands };
     vec![
@@ -47,6 +54,15 @@ pub(super) fn all() -> Vec<Stage> {
         ),
         stage("build", "everything, with its tests", vec![Cargo(&BUILD)]),
         stage("unit", "tests that need nothing but the machine", vec![Group("unit")]),
+        stage(
+            "sim",
+            "the simulator finds nothing, and finds every seeded bug",
+            vec![
+                Cargo(&sim!("regressions", "sim/regressions")),
+                Cargo(&sim!("run", "--seconds", "120", "--threads", "2", "--coverage")),
+                Cargo(&sim!("mutants", "--threads", "2")),
+            ],
+        ),
         stage("databases", "the store on SQLite and on PostgreSQL", vec![Group("databases")]),
         stage("browser", "the pages in Chromium, with pictures", vec![Group("browser")]),
         stage("userspace", "journeys over userspace WireGuard", vec![Group("userspace")]),

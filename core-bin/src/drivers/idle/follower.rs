@@ -138,6 +138,15 @@ impl Follower {
                 self.tracker.set_policy(*id, *policy);
             }
         }
+        // What a report's lateness ended here may have been heard of elsewhere; it is judged anew.
+        let quiet = self.quiet.iter().filter_map(|(id, judged_by)| {
+            let heard = found.live.get(id).filter(|heard| *heard > judged_by)?;
+            Some((*id, *heard))
+        });
+        for (session, heard) in quiet.collect::<Vec<_>>() {
+            self.quiet.remove(&session);
+            self.revive(session, heard);
+        }
         for (session, key) in found.new {
             if let Some(policy) = found.policies.get(&session.subject.location) {
                 self.follow(&session, key, *policy);
@@ -216,10 +225,14 @@ impl Follower {
     pub fn judged(&mut self, heard: &[(SessionId, Timestamp)]) {
         self.quiet.clear();
         for (session, at) in heard {
-            if let Some(followed) = self.followed.get_mut(session) {
-                followed.fresh = false;
-                self.tracker.resume(*session, followed.policy, *at);
-            }
+            self.revive(*session, *at);
+        }
+    }
+
+    fn revive(&mut self, session: SessionId, heard: Timestamp) {
+        if let Some(followed) = self.followed.get_mut(&session) {
+            followed.fresh = false;
+            self.tracker.resume(session, followed.policy, heard);
         }
     }
 
@@ -230,13 +243,15 @@ impl Follower {
 
     fn follow(&mut self, session: &SessionInfo, key: PublicKey, policy: IdlePolicy) {
         let peer = (session.subject.location, key);
-        if self.started {
+        // One that another core has heard of already is none whose counters begin at zero.
+        let fresh = self.started && session.last_activity <= session.authorized;
+        if fresh {
             self.tracker.track(session.id, policy, session.authorized);
         } else {
             self.tracker.resume(session.id, policy, session.last_activity);
         }
         let (total, told) = (Counters::ZERO, Counters::ZERO);
-        let (seen, fresh) = (BTreeMap::new(), self.started);
+        let seen = BTreeMap::new();
         self.by_peer.insert(peer, session.id);
         self.followed.insert(session.id, Followed { peer, policy, seen, total, told, fresh });
     }
