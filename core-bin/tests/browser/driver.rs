@@ -1,4 +1,6 @@
-//! A few words of WebDriver (W3C), spoken to Debian's chromedriver over loopback.
+//! A few words of `WebDriver` (W3C), spoken to Debian's chromedriver over loopback.
+
+#![expect(clippy::disallowed_methods, reason = "another process is waited for")]
 
 use core::cell::RefCell;
 use core::time::Duration;
