@@ -43,12 +43,29 @@ fn seven_hundred_psks_and_more_fit_a_message() {
 #[test]
 fn a_psk_alone_is_written_as_by_the_long_way() {
     let update = PeerUpdate::set_psk(key(1), PresharedKey::from_bytes([7; 32]));
-    let (mut short, mut long) = (Vec::new(), Vec::new());
+    let (mut short, mut long) = ([0; encode::PSK_LEN], Vec::new());
     let (public_key, psk) = encode::psk_alone(&update).unwrap();
     encode::peer_psk(&mut short, public_key, psk);
     assert_eq!(encode::peer(&mut long, &update, &[], 0, MESSAGE_MAX), None);
-    assert_eq!(short, long);
-    assert_eq!(short.len(), encode::PSK_LEN);
+    assert_eq!(short.as_slice(), long);
+}
+
+#[test]
+fn psks_among_others_are_each_in_one_message() {
+    let psk = |number| PeerUpdate::set_psk(key(number), PresharedKey::from_bytes([7; 32]));
+    let updates = [psk(1), psk(2), PeerUpdate::Remove(key(3)), psk(4), psk(5)];
+    for limit in 64..600 {
+        let packed = pack(&updates, limit);
+        let ranges: Vec<_> = packed.iter().map(|(range, _)| range.clone()).collect();
+        assert_eq!(ranges.iter().flat_map(Clone::clone).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        let length = |range: &Range<usize>| {
+            range.clone().map(|at| if at == 2 { 48 } else { 84 }).sum::<usize>()
+        };
+        for (range, message) in &packed {
+            assert_eq!(message.len(), 32 + length(range));
+            assert!(range.len() == 1 || message.len() <= limit);
+        }
+    }
 }
 
 #[test]
