@@ -48,9 +48,11 @@ pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
     tokens::add(&mut api);
     let (router, document) = api.finish();
     let explorer = explorer::router(&document);
-    router.merge(explorer).route(&format!("{ROOT}/openapi.json"), get(move || serve(document)))
+    router
+        .merge(explorer)
+        .route(&format!("{ROOT}/openapi.json"), get(async move || serve(&document)))
 }
 
-async fn serve(document: Arc<Value>) -> axum::response::Response {
+fn serve(document: &Value) -> axum::response::Response {
     ([(CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }

@@ -54,56 +54,60 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(document: &Value) -> Rout
 }
 
 fn operations(document: &Value) -> Vec<Operation> {
-    let paths = document["paths"].as_object().into_iter().flatten();
+    let paths = document.get("paths").and_then(Value::as_object).into_iter().flatten();
     let all = paths.flat_map(|(path, item)| {
         item.as_object().into_iter().flatten().map(move |(verb, operation)| (path, verb, operation))
     });
     all.map(|(path, verb, operation)| {
-        let text = |name: &str| operation[name].as_str().unwrap_or_default().to_owned();
-        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let text = |name: &str| text_of(operation, name);
+        let schema = operation.pointer("/requestBody/content/application~1json/schema");
         Operation {
             id: text("operationId"),
             verb: verb.to_uppercase(),
             path: path.clone(),
             summary: text("summary"),
             scope: text("x-scope"),
-            parameters: operation["parameters"]
-                .as_array()
+            parameters: operation
+                .get("parameters")
+                .and_then(Value::as_array)
                 .into_iter()
                 .flatten()
                 .map(parameter)
                 .collect(),
-            body: (!schema.is_null()).then(|| format!("{:#}", example(document, schema))),
+            body: schema.map(|schema| format!("{:#}", example(document, schema))),
         }
     })
     .collect()
 }
 
 fn parameter(parameter: &Value) -> Parameter {
-    let text = |name: &str| parameter[name].as_str().unwrap_or_default().to_owned();
-    let options = parameter["schema"]["enum"].as_array().into_iter().flatten();
+    let text = |name: &str| text_of(parameter, name);
+    let options = parameter.pointer("/schema/enum").and_then(Value::as_array).into_iter().flatten();
     Parameter {
         name: text("name"),
         place: text("in"),
         words: text("description"),
         options: options.filter_map(|one| one.as_str().map(str::to_owned)).collect(),
-        required: parameter["required"] == true,
+        required: parameter.get("required") == Some(&Value::Bool(true)),
     }
 }
 
 /// Fills in a body's shape: what is needed, or if nothing is, every field.
 fn example(document: &Value, schema: &Value) -> Value {
-    if let Some(name) = schema["$ref"].as_str().and_then(|text| text.rsplit('/').next()) {
-        return example(document, &document["components"]["schemas"][name]);
+    let reference = schema.get("$ref").and_then(Value::as_str);
+    if let Some(place) = reference.and_then(|text| text.strip_prefix('#')) {
+        return document.pointer(place).map_or(Value::Null, |schema| example(document, schema));
     }
-    if let Some(first) = schema["oneOf"].as_array().and_then(|all| all.first()) {
+    if let Some(first) = schema.pointer("/oneOf/0") {
         return example(document, first);
     }
-    if let Some(fields) = schema["properties"].as_object() {
+    if let Some(fields) = schema.get("properties").and_then(Value::as_object) {
         let filled = fields.iter().map(|(name, field)| (name.clone(), example(document, field)));
         return Value::Object(filled.collect());
     }
-    let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
+    // One type, or several of which the others are null.
+    let kind = schema.get("type").and_then(Value::as_str);
+    let kind = kind.or_else(|| schema.pointer("/type/0").and_then(Value::as_str));
     match kind {
         Some("string") => json!(""),
         Some("boolean") => json!(false),
@@ -111,4 +115,8 @@ fn example(document: &Value, schema: &Value) -> Value {
         Some("array") => json!([]),
         _ => Value::Null,
     }
+}
+
+fn text_of(value: &Value, name: &str) -> String {
+    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

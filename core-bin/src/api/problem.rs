@@ -1,5 +1,6 @@
 //! Refusals as problem details (RFC 9457).
 
+use core::fmt::Display;
 use core::time::Duration;
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -25,19 +26,19 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
-        Self { status, code, detail: detail.to_string(), retry_after: None }
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Display) -> Self {
+        Self { status, code, detail: format!("{detail}"), retry_after: None }
     }
 
-    pub(super) fn bad(detail: impl ToString) -> Self {
+    pub(super) fn bad(detail: impl Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
-    pub(super) fn not_found(detail: impl ToString) -> Self {
+    pub(super) fn not_found(detail: impl Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
-    pub(super) fn conflict(detail: impl ToString) -> Self {
+    pub(super) fn conflict(detail: impl Display) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
@@ -117,7 +118,8 @@ impl From<StoreError> for Problem {
             StoreError::Missing { .. } => Self::not_found(error),
             StoreError::Exists { .. } | StoreError::NoFreeAddress { .. } => Self::conflict(error),
             error => {
-                tracing::error!(error = &error as &dyn core::error::Error, "a call failed");
+                let cause = core::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, cause, "a call failed");
                 let words = "the server failed; its log says how";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", words)
             }

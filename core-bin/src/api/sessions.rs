@@ -145,5 +145,5 @@ async fn end(app: &App, caller: &Caller, which: Which) -> Result<Vec<i64>, Probl
     let by = caller.by(app.clock.now());
     let ended = app.store.write(move |tx| flow::end(tx, by, &which).map_err(Problem::from)).await?;
     app.registry.wake_all();
-    Ok(ended.into_iter().map(|id| id.get()).collect())
+    Ok(ended.into_iter().map(mfa_core::id::SessionId::get).collect())
 }

@@ -28,7 +28,7 @@ on_both! {
         assert!(added.is_news(NOW) && added.used.is_none());
 
         write(&store, move |tx| tx.note_api_token(added.id, NOW)).await;
-        let noted = read(&store, |view| view.api_tokens()).await.remove(0);
+        let noted = read(&store, mfa_store::Snapshot::api_tokens).await.remove(0);
         assert_eq!(noted.used, Some(NOW));
         assert!(!noted.is_news(NOW.saturating_add(Duration::from_secs(59))));
         assert!(noted.is_news(NOW.saturating_add(Duration::from_secs(60))));
