@@ -33,6 +33,7 @@ use crate::dir::StateDir;
 use crate::flows::api_token::TokenError;
 use crate::flows::device::DeviceError;
 use crate::flows::gateway::GatewayError;
+use crate::flows::import::ImportError;
 use crate::flows::location::LocationError;
 use crate::flows::session::SessionError;
 use crate::flows::user::UserError;
@@ -92,6 +93,18 @@ pub enum AdminError {
     /// About a session.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// About a file to import.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The file to import.
+    #[error("cannot read {path}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// About a token.
     #[error(transparent)]
     Token(#[from] TokenError),

@@ -78,6 +78,35 @@ impl Tx {
         Ok(())
     }
 
+    /// Gives a device the address that it has already.
+    pub(crate) fn keep_address(
+        &mut self,
+        device: DeviceId,
+        location: LocationId,
+        ip: IpAddr,
+    ) -> Result<(), StoreError> {
+        let taken: Option<i64> = device_address::table
+            .filter(device_address::location_id.eq(location.get()))
+            .filter(device_address::family.eq(family(ip)))
+            .filter(device_address::ip.eq(to_ip_bytes(ip)))
+            .select(device_address::id)
+            .first(&mut self.conn)
+            .optional()?;
+        if taken.is_some() {
+            return Err(StoreError::Exists { what: "address" });
+        }
+        diesel::insert_into(device_address::table)
+            .values((
+                device_address::location_id.eq(location.get()),
+                device_address::device_id.eq(device.get()),
+                device_address::family.eq(family(ip)),
+                device_address::ip.eq(to_ip_bytes(ip)),
+                device_address::rest_until.eq(0),
+            ))
+            .execute(&mut self.conn)?;
+        Ok(())
+    }
+
     /// Takes a device's addresses away; they rest before another device gets them.
     pub(crate) fn release_addresses(&mut self, by: By, device: DeviceId) -> Result<(), StoreError> {
         diesel::update(device_address::table.filter(device_address::device_id.eq(device.get())))

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use diesel::prelude::*;
 use mfa_core::connect::EndReason;
-use mfa_core::id::{DeviceId, UserId};
+use mfa_core::id::{DeviceId, LocationId, UserId};
 use mfa_core::time::Timestamp;
 use mfa_core::token::TokenDigest;
 use serde_json::json;
@@ -166,6 +166,33 @@ impl Tx {
     /// [`StoreError::NoFreeAddress`] if a location is full, [`StoreError::Missing`] without the
     /// user.
     pub fn add_device(&mut self, by: By, new: &NewDevice) -> Result<Device, StoreError> {
+        self.add_device_with(by, new, |_, _| Ok(()))
+    }
+
+    /// Adds a device that has addresses in `location` already, from before wg-mfa.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_device`](Self::add_device), and [`StoreError::Exists`] for an address that another
+    /// device has.
+    pub fn import_device(
+        &mut self,
+        by: By,
+        new: &NewDevice,
+        location: LocationId,
+        addresses: &[IpAddr],
+    ) -> Result<Device, StoreError> {
+        self.add_device_with(by, new, |tx, device| {
+            addresses.iter().try_for_each(|ip| tx.keep_address(device.id, location, *ip))
+        })
+    }
+
+    fn add_device_with(
+        &mut self,
+        by: By,
+        new: &NewDevice,
+        before: impl FnOnce(&mut Self, &Device) -> Result<(), StoreError>,
+    ) -> Result<Device, StoreError> {
         self.user(new.user)?.ok_or(StoreError::missing("user"))?;
         let taken = self.device_by_key(&new.public_key)?.is_some()
             || self.location_by_key(&new.public_key)?.is_some();
@@ -185,6 +212,7 @@ impl Tx {
             .returning(device::id)
             .get_result(&mut self.conn)?;
         let device = self.device(DeviceId::new(id))?.ok_or(StoreError::missing(TABLE))?;
+        before(self, &device)?;
         self.give_addresses(by, &device)?;
         self.touch_device(&device)?;
         let detail = json!({

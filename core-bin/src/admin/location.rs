@@ -10,12 +10,14 @@ use ipnet::IpNet;
 use mfa_core::method::{Method, MethodSet};
 use mfa_core::policy::{DailyEnd, IdleMode, Mfa, PolicyError};
 use mfa_core::rotate::PskPolicy;
+use mfa_core::token::Token;
 use mfa_store::{Location, LocationSettings, Scope, StoreError};
 use serde_json::{Value, json};
 use wg_types::PrivateKey;
 
 use super::answer::{table, time};
 use super::{AdminError, Answer, Consent, Desk};
+use crate::flows::import::{self, Configuration};
 use crate::flows::location::{self as flow, LocationChange};
 use crate::span::Span;
 use crate::text::count;
@@ -49,6 +51,25 @@ pub enum LocationCommand {
         /// Whether it may cut people off.
         #[command(flatten)]
         consent: Consent,
+    },
+    /// Make a location of a server's wg-quick configuration, with its key, its peers as devices and
+    /// their addresses. Nothing is imported unless all of it can be.
+    #[command(after_help = "Example:\n  core-bin location import /etc/wireguard/wg0.conf office \
+        --user alice --endpoint vpn.example.org:51820")]
+    Import {
+        /// The file.
+        file: std::path::PathBuf,
+        /// What to call the location.
+        name: String,
+        /// Whose the devices are.
+        #[arg(long, value_name = "LOGIN")]
+        user: String,
+        /// Where clients send WireGuard's packets.
+        #[arg(long, value_name = "HOST:PORT")]
+        endpoint: String,
+        /// Require a second factor at each connection.
+        #[arg(long, value_name = "on|off", default_value = "on")]
+        mfa: Switch,
     },
     /// List locations.
     List,
@@ -173,6 +194,9 @@ pub(super) async fn run(desk: &Desk, command: LocationCommand) -> Result<Answer,
     match command {
         LocationCommand::Add { name, changes } => add(desk, name, changes).await,
         LocationCommand::Set { name, changes, consent } => set(desk, name, changes, consent).await,
+        LocationCommand::Import { file, name, user, endpoint, mfa } => {
+            import(desk, &file, (name, user), endpoint, mfa).await
+        }
         LocationCommand::List => list(desk).await,
         LocationCommand::Show { name } => {
             let (location, groups) = desk
@@ -260,6 +284,45 @@ async fn set(
     for effect in effects.iter().filter(|effect| !effect.starts_with("WARNING")) {
         answer.text = format!("{}\n\n{effect}", answer.text);
     }
+    Ok(answer)
+}
+
+async fn import(
+    desk: &Desk,
+    file: &std::path::Path,
+    (name, login): (String, String),
+    endpoint: String,
+    mfa: Switch,
+) -> Result<Answer, AdminError> {
+    let read = std::fs::read_to_string(file);
+    let path = file.display().to_string();
+    let text = zeroize::Zeroizing::new(read.map_err(|source| AdminError::File { path, source })?);
+    let file = Configuration::parse(&text)?;
+    let mfa = match mfa {
+        Switch::On => Mfa::Required,
+        Switch::Off => Mfa::Off,
+    };
+    let change =
+        LocationChange { endpoint: Some(endpoint), mfa: Some(mfa), ..LocationChange::default() };
+    let (by, rng) = (desk.by(), desk.rng.clone());
+    let done = desk
+        .store
+        .write(move |tx| {
+            let mut polling = || Token::from_random(*rng.bytes()).digest();
+            let names = (name.as_str(), login.as_str());
+            let done = import::import(tx, by, names, &file, &change, &mut polling)?;
+            let groups = tx.groups_of_location(done.location.id)?;
+            Ok::<_, AdminError>((done, groups))
+        })
+        .await?;
+    let (done, groups) = done;
+    let mut answer = show(&done.location, &groups);
+    if let Some(fields) = answer.json.as_object_mut() {
+        fields.insert("devices".into(), done.devices.len().into());
+        fields.insert("ignored".into(), json!(done.ignored));
+    }
+    let devices = count(done.devices.len(), "device");
+    answer.text = format!("{}\n\n{devices} imported.\n{}", answer.text, done.ignored.join("\n"));
     Ok(answer)
 }
 

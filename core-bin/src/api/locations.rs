@@ -12,7 +12,9 @@ use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 use mfa_core::policy::Mfa;
 use mfa_core::rotate::PskPolicy;
+use mfa_core::token::Token;
 use mfa_store::Location;
+use mfa_wire::http::SecretText;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -24,6 +26,7 @@ use super::operation::{Api, Operation};
 use super::problem::Problem;
 use crate::app::App;
 use crate::flows::api_token::Scope::{LocationsRead, LocationsWrite};
+use crate::flows::import::{self, Configuration};
 use crate::flows::location::{self as flow, LocationChange};
 use crate::view::LocationView;
 
@@ -36,6 +39,9 @@ pub(super) fn add(api: &mut Api) {
         "Add a location; name, endpoint and addresses are needed. MFA is on unless said otherwise.",
     );
     api.add(add.takes::<LocationBody>().answers::<LocationView>(StatusCode::CREATED), create);
+    let import = Op::post("/locations/import", "importLocation", LocationsWrite)
+        .says("Make a location of a server's wg-quick configuration, with its peers as devices.");
+    api.add(import.takes::<ImportBody>().answers::<ImportedView>(StatusCode::CREATED), import_file);
     let show = Op::get("/locations/{name}", "getLocation", LocationsRead)
         .says("Show a location; its ETag names this state.");
     api.add(show.answers::<LocationView>(OK), show_location);
@@ -127,6 +133,36 @@ impl LocationBody {
     }
 }
 
+/// A wg-quick configuration to import.
+#[derive(Clone, Deserialize, ToSchema)]
+#[schema(as = ImportLocation)]
+#[serde(deny_unknown_fields)]
+struct ImportBody {
+    /// What to call the location.
+    name: String,
+    /// The login of whose the devices are.
+    user: String,
+    /// Where clients send WireGuard's packets: HOST:PORT.
+    endpoint: String,
+    /// Whether each connection needs a second factor; it does unless said otherwise.
+    mfa: Option<bool>,
+    /// The file's text.
+    #[schema(value_type = String)]
+    configuration: SecretText,
+}
+
+/// What was imported.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ImportedLocation)]
+struct ImportedView {
+    /// The new location.
+    location: LocationView,
+    /// How many devices came with it.
+    devices: usize,
+    /// Lines that have no meaning here.
+    ignored: Vec<String>,
+}
+
 /// A changed location.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = ChangedLocation)]
@@ -179,6 +215,32 @@ async fn create(
         Ok::<_, Problem>(LocationView::of(tx, &location)?)
     });
     added.await.map(|location| (StatusCode::CREATED, Json(location)))
+}
+
+async fn import_file(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(body): Body<ImportBody>,
+) -> Result<(StatusCode, Json<ImportedView>), Problem> {
+    let file = Configuration::parse(body.configuration.expose_secret())?;
+    let mfa = if body.mfa.unwrap_or(true) { Mfa::Required } else { Mfa::Off };
+    let change = LocationChange {
+        endpoint: Some(body.endpoint),
+        mfa: Some(mfa),
+        ..LocationChange::default()
+    };
+    let (by, rng) = (caller.by(app.clock.now()), app.rng.clone());
+    let done = app.store.write(move |tx| {
+        let mut polling = || Token::from_random(*rng.bytes()).digest();
+        let names = (body.name.as_str(), body.user.as_str());
+        let done = import::import(tx, by, names, &file, &change, &mut polling)?;
+        let location = LocationView::of(tx, &done.location)?;
+        let (devices, ignored) = (done.devices.len(), done.ignored);
+        Ok::<_, Problem>(ImportedView { location, devices, ignored })
+    });
+    let done = done.await?;
+    app.registry.wake_all();
+    Ok((StatusCode::CREATED, Json(done)))
 }
 
 async fn change_location(

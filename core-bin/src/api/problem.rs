@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::flows::api_token::{Scope, TokenError};
 use crate::flows::device::DeviceError;
 use crate::flows::gateway::GatewayError;
+use crate::flows::import::ImportError;
 use crate::flows::location::LocationError;
 use crate::flows::session::SessionError;
 use crate::flows::user::UserError;
@@ -179,6 +180,19 @@ impl From<SessionError> for Problem {
             SessionError::Device(error) => error.into(),
             SessionError::Location(error) => error.into(),
             SessionError::NotFound(_) => Self::not_found(error),
+        }
+    }
+}
+
+impl From<ImportError> for Problem {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Store(error) => error.into(),
+            ImportError::User(error) => error.into(),
+            ImportError::Location(error) => error.into(),
+            ImportError::Line { .. } | ImportError::Absent(_) | ImportError::Name(_) => {
+                Self::bad(error)
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use core_bin::flows::api_token::{self, NewToken, Scope, Scopes, TokenError};
 use mfa_core::token::Token;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
+use wg_types::PrivateKey;
 
 use crate::rig::{Answer, HOME, Rig};
 
@@ -227,6 +228,37 @@ async fn a_location_is_changed_only_as_it_was_read() {
     problem(&program.call("patch", "/locations/lab", short).await, 400, "bad_request");
     assert_eq!(program.call("delete", "/locations/lab", Value::Null).await.status, 204);
     assert_eq!(program.get("/locations").await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_servers_configuration_is_imported_or_its_wrong_line_named() {
+    let rig = Rig::new().await;
+    let program = Program::with(&rig, "import", "locations:write,locations:read", None).await;
+    let [own, peer] = [PrivateKey::from_bytes([21; 32]), PrivateKey::from_bytes([22; 32])];
+    let file = |address: &str| {
+        let (own, peer) = (own.expose_base64(), peer.public_key());
+        format!(
+            "[Interface]\nPrivateKey = {}\nAddress = 10.8.0.1/24\n\n[Peer]\nPublicKey = {peer}\n\
+             AllowedIPs = {address}\n",
+            own.as_str()
+        )
+    };
+    let body = |address: &str| {
+        let endpoint = "vpn.example.com:51820";
+        json!({"name": "old", "user": "ada", "endpoint": endpoint, "configuration": file(address)})
+    };
+    let wrong = program.call("post", "/locations/import", body("10.9.0.2/32")).await;
+    problem(&wrong, 400, "bad_request");
+    assert!(wrong.text.contains("line 7"), "{}", wrong.text);
+    assert_eq!(program.get("/locations").await.as_array().unwrap().len(), 1);
+
+    let done = program.call("post", "/locations/import", body("10.8.0.2/32")).await;
+    assert_eq!(done.status, 201, "{}", done.text);
+    assert_eq!(done.json()["devices"], 1);
+    assert_eq!(done.json()["location"]["public_key"], own.public_key().to_string());
+    assert!(!done.text.contains(own.expose_base64().as_str()));
+    let again = program.call("post", "/locations/import", body("10.8.0.2/32")).await;
+    problem(&again, 409, "conflict");
 }
 
 #[tokio::test]
