@@ -51,6 +51,9 @@ const UNANSWERED_KEPT: usize = 16;
 /// How long after a failed renewal the next is tried.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
 
+/// Cuts in one message; see the protocol.
+const CUTS_MAX: usize = 4_000;
+
 /// Core may be this many messages behind: a report on 200,000 peers is 50 parts.
 const OUTGOING: usize = 64;
 
@@ -341,9 +344,11 @@ impl Conversation {
             return Vec::new();
         }
         match report {
-            Report::Ack { revision, error } => {
-                vec![Outbound::Ack(wire::Ack { revision, error: error.unwrap_or_default() })]
-            }
+            Report::Ack(ack) => vec![Outbound::Ack(ack)],
+            Report::Cuts(cuts) => cuts
+                .chunks(CUTS_MAX)
+                .map(|cuts| Outbound::Cuts(wire::Cuts { cuts: cuts.to_vec() }))
+                .collect(),
             Report::Resync(reason) => vec![Outbound::Resync(wire::Resync { reason })],
             Report::Stats { check, number, period } => {
                 stats::report(&check, number, period).into_iter().map(Outbound::Stats).collect()

@@ -7,6 +7,7 @@
 use core::time::Duration;
 use std::time::SystemTime;
 
+use mfa_wire::gateway as wire;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
@@ -47,8 +48,10 @@ pub(crate) enum Command {
 /// What the task tells core.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// What became of a revision; no error: the kernel was seen to have it.
-    Ack { revision: u64, error: Option<String> },
+    /// What became of a revision.
+    Ack(wire::Ack),
+    /// What peers had transferred when they were cut.
+    Cuts(Vec<wire::Cut>),
     /// A snapshot is needed.
     Resync(String),
     /// What a look at the kernel found.
@@ -173,7 +176,11 @@ impl Kernel {
             }
             let mut told = outcome.reports;
             if outcome.asked || failing || hands.program.verified() != before {
-                told.extend(hands.ack(outcome.error.clone()));
+                let cuts = hands.program.take_cuts();
+                if !cuts.is_empty() {
+                    told.push(Report::Cuts(cuts));
+                }
+                told.extend(hands.ack(outcome.error.clone(), clock::now()));
             }
             if let Some(check) = outcome.check {
                 number += 1;
@@ -248,9 +255,11 @@ impl Hands {
         tracing::warn!(revision, "core's message was not taken: {error}");
         reports.push(match error {
             DesiredError::Gap { .. } => Report::Resync(error.to_string()),
-            DesiredError::Interface(_) | DesiredError::Older { .. } => {
-                Report::Ack { revision, error: Some(error.to_string()) }
-            }
+            DesiredError::Interface(_) | DesiredError::Older { .. } => Report::Ack(wire::Ack {
+                revision,
+                error: error.to_string(),
+                ..wire::Ack::default()
+            }),
         });
         false
     }
@@ -307,12 +316,19 @@ impl Hands {
     }
 
     /// The answer to the newest revision; none before core has spoken.
-    fn ack(&self, error: Option<String>) -> Option<Report> {
+    fn ack(&self, error: Option<String>, now: Instant) -> Option<Report> {
         let desired = self.program.desired()?;
-        Some(Report::Ack {
+        let age = |then: Option<Instant>| {
+            let age = then.map(|then| now.saturating_duration_since(then)).unwrap_or_default();
+            u64::try_from(age.as_micros()).unwrap_or(u64::MAX)
+        };
+        Some(Report::Ack(wire::Ack {
             revision: desired.revision(),
-            error: error.or_else(|| desired.refusal()),
-        })
+            error: error.unwrap_or_default(),
+            left_out: desired.refusal().unwrap_or_default(),
+            applied_age_micros: age(self.program.applied_at()),
+            verified_age_micros: age(self.program.verified_at()),
+        }))
     }
 
     fn period(&self, default: Duration) -> Duration {

@@ -10,7 +10,7 @@
 //! verifies them comes after. Anything else looks first. Calls block on the kernel and take no
 //! timers: the driver in [`kernel`](crate::kernel) calls again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use mfa_wire::gateway as wire;
@@ -18,12 +18,12 @@ use mutant::Mutant;
 use tokio::time::Instant;
 use wg_netlink::gate::GateError;
 use wg_netlink::{ApplyError, Backend, WireGuard};
-use wg_types::{Interface, InterfaceConfig, PublicKey};
+use wg_types::{Interface, InterfaceConfig, Peer, PeerUpdate, PublicKey};
 
 use crate::desired::{Desired, DesiredError, DesiredInterface};
 use crate::lease::{Lease, Standing};
 use crate::reconcile::{Known, is_cut, reconcile, without_looking};
-use crate::stats;
+use crate::{clock, stats};
 
 /// A change of more peers than this is compared with a dump before it is applied.
 const SHORT_WAY_AT_MOST: usize = 256;
@@ -42,6 +42,10 @@ pub struct Program {
     verified: Option<u64>,
     routed: bool,
     drift: Drift,
+    /// When the kernel took the newest revision, and when a dump showed it.
+    applied_at: Option<Instant>,
+    verified_at: Option<Instant>,
+    cuts: Vec<wire::Cut>,
 }
 
 /// How far the kernel may be from the desired state.
@@ -129,6 +133,9 @@ impl Program {
             verified: None,
             routed: false,
             drift: Drift::default(),
+            applied_at: None,
+            verified_at: None,
+            cuts: Vec::new(),
         }
     }
 
@@ -146,6 +153,7 @@ impl Program {
     ///
     /// [`DesiredError`] if the message does not fit what is known. Nothing has changed then.
     pub fn take(&mut self, update: Update) -> Result<(), DesiredError> {
+        self.applied_at = None;
         match update {
             Update::Snapshot { snapshot, fresh } => {
                 let desired = Desired::from_snapshot(snapshot)?;
@@ -179,12 +187,21 @@ impl Program {
             Behind::Nothing => self.settled(Some(&BTreeSet::new())),
             Behind::Peers(touched) if touched.len() <= SHORT_WAY_AT_MOST => {
                 let updates = without_looking(desired, &touched, &self.known);
+                let cut: BTreeMap<_, _> = cuts_of(&updates, &self.known).collect();
+                if !cut.is_empty() {
+                    // Nothing of them passes from here on; then their last counters stand still.
+                    let locks: Vec<_> = cut.keys().copied().map(PeerUpdate::lock).collect();
+                    self.wireguard.apply(&locks)?;
+                    let found = self.wireguard.interface()?;
+                    self.cuts.extend(last_counters(&found.peers, &cut));
+                }
                 let applied = self.wireguard.apply(&updates);
                 if mutant::on(Mutant::Cached) {
                     self.settled(Some(&touched));
                     return Ok(self.verified);
                 }
                 applied?;
+                self.applied_at = Some(clock::now());
                 // What differs now was not touched, so someone else changed it.
                 self.drift.peers_healed += self.repair(None, Ok(()))?;
                 self.settled(Some(&touched));
@@ -311,6 +328,23 @@ impl Program {
         self.verified
     }
 
+    /// When the kernel took what core wants; `None`: it has not yet.
+    #[must_use]
+    pub const fn applied_at(&self) -> Option<Instant> {
+        self.applied_at
+    }
+
+    /// When a dump last showed that the kernel has what core wants.
+    #[must_use]
+    pub const fn verified_at(&self) -> Option<Instant> {
+        self.verified_at
+    }
+
+    /// Takes what peers had transferred when they were cut, since the last call.
+    pub fn take_cuts(&mut self) -> Vec<wire::Cut> {
+        core::mem::take(&mut self.cuts)
+    }
+
     /// Whether the kernel is not, or not known to be, what core wants.
     #[must_use]
     pub const fn is_behind(&self) -> bool {
@@ -355,6 +389,8 @@ impl Program {
             if config.is_none() && plan.updates.is_empty() {
                 return Ok(changed);
             }
+            let cut = cuts_of(&plan.updates, &self.known).collect();
+            self.cuts.extend(last_counters(&now.peers, &cut));
             // A cut never waits for what else may fail.
             let configured = config.map_or(Ok(()), |config| self.wireguard.configure(&config));
             let applied = self.wireguard.apply(&plan.updates);
@@ -362,6 +398,7 @@ impl Program {
                 return Ok(changed);
             }
             applied?;
+            self.applied_at = Some(clock::now());
             self.drift.strangers_removed += plan.strangers;
             configured?;
         }
@@ -387,6 +424,9 @@ impl Program {
         }
         self.behind = Behind::Nothing;
         self.verified = Some(desired.revision());
+        let now = clock::now();
+        self.applied_at.get_or_insert(now);
+        self.verified_at = Some(now);
     }
 
     /// Once all peers are right: joins the interface to the host, and opens the gate.
@@ -420,6 +460,28 @@ impl Behind {
             Self::Everything => {}
         }
     }
+}
+
+/// Which peers of sessions these updates remove, and whose they were as far as it is known.
+fn cuts_of<'a>(
+    updates: &'a [PeerUpdate],
+    known: &'a Known,
+) -> impl Iterator<Item = (PublicKey, i64)> + 'a {
+    updates.iter().filter_map(|update| match update {
+        PeerUpdate::Remove(key) => Some((*key, known.session(key)?)),
+        PeerUpdate::Put(_) | PeerUpdate::Update { .. } => None,
+    })
+}
+
+fn last_counters<'a>(
+    found: &'a [Peer],
+    cut: &'a BTreeMap<PublicKey, i64>,
+) -> impl Iterator<Item = wire::Cut> + 'a {
+    found.iter().filter_map(|peer| {
+        let session_id = *cut.get(&peer.config.public_key)?;
+        let (rx_bytes, tx_bytes) = (peer.stats.rx_bytes, peer.stats.tx_bytes);
+        Some(wire::Cut { session_id, rx_bytes, tx_bytes })
+    })
 }
 
 /// What of the interface itself must be set; `None`: nothing.

@@ -108,6 +108,12 @@ impl Known {
         })
     }
 
+    /// The session that a peer was put for; `None`: it is not known, or there is none.
+    #[must_use]
+    pub fn session(&self, key: &PublicKey) -> Option<i64> {
+        self.mark(key).map(|mark| mark.session).filter(|session| *session != 0)
+    }
+
     fn mark(&self, key: &PublicKey) -> Option<SessionMark> {
         self.peers.get(key).map(|memory| memory.mark)
     }

@@ -22,6 +22,8 @@ const TABLE: &str = "audit";
 const HEAD: i64 = 1;
 /// Rows that [`Snapshot::verify_audit`] holds in memory at once.
 const PAGE: i64 = 1000;
+/// Rows that one statement inserts.
+const AT_ONCE: usize = 500;
 
 /// One entry of the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -191,22 +193,48 @@ impl Tx {
         subject: impl fmt::Display,
         detail: &Value,
     ) -> Result<(), StoreError> {
-        let end = self.chain_end()?;
-        let mut row = Row {
-            seq: end.seq.saturating_add(1),
-            at: to_millis(by.now),
-            actor: by.actor.to_string(),
-            action: action.to_owned(),
-            subject: subject.to_string(),
-            detail: detail.to_string(),
-            previous: end.hash.to_vec(),
-            hash: Vec::new(),
-        };
-        let hash = row.digest(&self.chain.key);
-        row.hash = hash.to_vec();
-        let seq = row.seq;
-        diesel::insert_into(audit::table).values(row).execute(&mut self.conn)?;
-        self.chain.end = Some(End { seq, hash });
+        self.audit_all(by, action, [(subject.to_string(), detail.clone())])
+    }
+
+    /// Writes an entry for each subject of one action, in few statements.
+    pub(crate) fn audit_all(
+        &mut self,
+        by: By,
+        action: &str,
+        entries: impl IntoIterator<Item = (String, Value)>,
+    ) -> Result<(), StoreError> {
+        let mut end = self.chain_end()?;
+        let mut rows = Vec::new();
+        for (subject, detail) in entries {
+            let mut row = Row {
+                seq: end.seq.saturating_add(1),
+                at: to_millis(by.now),
+                actor: by.actor.to_string(),
+                action: action.to_owned(),
+                subject,
+                detail: detail.to_string(),
+                previous: end.hash.to_vec(),
+                hash: Vec::new(),
+            };
+            let hash = row.digest(&self.chain.key);
+            row.hash = hash.to_vec();
+            end = End { seq: row.seq, hash };
+            rows.push(row);
+        }
+        match &mut self.conn {
+            // Nothing travels: a statement that stays prepared is the quickest.
+            AnyConnection::Sqlite(conn) => {
+                for row in &rows {
+                    diesel::insert_into(audit::table).values(row).execute(conn)?;
+                }
+            }
+            AnyConnection::Postgres(conn) => {
+                for some in rows.chunks(AT_ONCE) {
+                    diesel::insert_into(audit::table).values(some).execute(conn)?;
+                }
+            }
+        }
+        self.chain.end = Some(end);
         Ok(())
     }
 

@@ -20,7 +20,7 @@ const KEPT: i64 = 10_000;
 /// Every so many revisions the older ones are forgotten.
 const PRUNE_EVERY: i64 = 256;
 /// Touched peers beyond which a snapshot is the shorter answer.
-const MOST: i64 = 5_000;
+pub(crate) const MOST: usize = 5_000;
 
 /// What happened since a revision.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -78,10 +78,10 @@ impl Snapshot {
             .filter(location_change::location_id.eq(location.get()))
             .filter(location_change::revision.gt(revision))
             .order(location_change::revision.desc())
-            .limit(MOST + 1)
+            .limit(i64::try_from(MOST).unwrap_or(i64::MAX).saturating_add(1))
             .select(location_change::public_key)
             .load(&mut self.conn)?;
-        let too_many = i64::try_from(rows.len()).is_ok_and(|rows| rows > MOST);
+        let too_many = rows.len() > MOST;
         if too_many || rows.iter().any(Option::is_none) {
             return Ok(Changes { revision: now, touched: Touched::Everything });
         }

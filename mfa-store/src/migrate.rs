@@ -11,13 +11,14 @@ use crate::schema::schema_version;
 
 /// All migrations, oldest first; the n-th (from 1) leads to schema n. Never change one that was
 /// released: add another.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_rotation.sql"),
     include_str!("../migrations/0003_cores.sql"),
     include_str!("../migrations/0004_console.sql"),
     include_str!("../migrations/0005_api_token.sql"),
     include_str!("../migrations/0006_daily_end.sql"),
+    include_str!("../migrations/0007_trail.sql"),
 ];
 
 /// Word in the migrations, for PostgreSQL, for SQLite.

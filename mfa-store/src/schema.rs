@@ -257,6 +257,7 @@ table! {
         next_proven_at -> Nullable<BigInt>,
         next_revision -> Nullable<BigInt>,
         previous_psk_digest -> Nullable<Binary>,
+        end_revision -> Nullable<BigInt>,
     }
 }
 
@@ -318,6 +319,27 @@ table! {
     traffic (location_id, at) {
         location_id -> BigInt,
         at -> BigInt,
+        rx_bytes -> BigInt,
+        tx_bytes -> BigInt,
+    }
+}
+
+table! {
+    gateway_trail (gateway_id, revision) {
+        gateway_id -> BigInt,
+        location_id -> BigInt,
+        revision -> BigInt,
+        committed_at -> BigInt,
+        sent_at -> BigInt,
+        applied_at -> BigInt,
+        verified_at -> BigInt,
+    }
+}
+
+table! {
+    session_cut (session_id, gateway_id) {
+        session_id -> BigInt,
+        gateway_id -> BigInt,
         rx_bytes -> BigInt,
         tx_bytes -> BigInt,
     }

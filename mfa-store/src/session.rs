@@ -1,5 +1,7 @@
 //! Sessions: what a proven challenge bought, until it ends.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use diesel::prelude::*;
 use mfa_core::challenge::Subject;
 use mfa_core::connect::{EndReason, Session};
@@ -8,14 +10,18 @@ use mfa_core::method::Method;
 use mfa_core::rotate::PskGeneration;
 use mfa_core::time::Timestamp;
 use serde_json::json;
-use wg_types::{PresharedKey, PublicKey};
+use wg_types::PresharedKey;
 
+use crate::change::MOST;
 use crate::schema::{device, session};
 use crate::seal::Place;
 use crate::value::{from_count, from_millis, to_count, to_key, to_millis};
 use crate::{By, Snapshot, StoreError, Tx};
 
 const TABLE: &str = "session";
+
+/// Rows that one statement names. SQLite takes 32,766 parameters, PostgreSQL 65,535.
+const AT_ONCE: usize = 1_000;
 
 /// Which live sessions are meant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -391,27 +397,37 @@ impl Tx {
         reason: EndReason,
     ) -> Result<Vec<SessionId>, StoreError> {
         let live = self.live_sessions(scope)?;
+        let mut places: BTreeMap<LocationId, Vec<&SessionInfo>> = BTreeMap::new();
         for one in &live {
+            places.entry(one.subject.location).or_default().push(one);
+        }
+        for (location, live) in places {
+            let revision = self.touch_ended(location, &live)?;
+            for some in live.chunks(AT_ONCE) {
+                let ids: Vec<i64> = some.iter().map(|one| one.id.get()).collect();
+                diesel::update(session::table.filter(session::id.eq_any(ids)))
+                    .set((
+                        session::ended_at.eq(to_millis(by.now)),
+                        session::end_reason.eq(reason.code()),
+                        session::psk.eq(None::<Vec<u8>>),
+                        session::next_psk.eq(None::<Vec<u8>>),
+                        session::previous_psk_digest.eq(None::<Vec<u8>>),
+                        session::end_revision.eq(revision),
+                    ))
+                    .execute(&mut self.conn)?;
+            }
+        }
+        let entries = live.iter().map(|one| {
             let Subject { user, device, location } = one.subject;
-            diesel::update(session::table.find(one.id.get()).filter(session::ended_at.is_null()))
-                .set((
-                    session::ended_at.eq(to_millis(by.now)),
-                    session::end_reason.eq(reason.code()),
-                    session::psk.eq(None::<Vec<u8>>),
-                    session::next_psk.eq(None::<Vec<u8>>),
-                    session::previous_psk_digest.eq(None::<Vec<u8>>),
-                ))
-                .execute(&mut self.conn)?;
-            let key = self.device_key(device)?;
-            self.touch(location, Some(&key))?;
             let detail = json!({
                 "reason": reason.code(),
                 "user": user.get(),
                 "device": device.get(),
                 "location": location.get(),
             });
-            self.audit(by, "session.end", format_args!("session:{}", one.id), &detail)?;
-        }
+            (format!("session:{}", one.id), detail)
+        });
+        self.audit_all(by, "session.end", entries)?;
         Ok(live.into_iter().map(|one| one.id).collect())
     }
 
@@ -452,9 +468,31 @@ impl Tx {
             .execute(&mut self.conn)?)
     }
 
-    fn device_key(&mut self, id: DeviceId) -> Result<PublicKey, StoreError> {
-        let key: Vec<u8> =
-            device::table.find(id.get()).select(device::public_key).first(&mut self.conn)?;
-        to_key(&key, "device")
+    /// Has the gateways look at the devices of these sessions. Returns the location's revision.
+    fn touch_ended(
+        &mut self,
+        location: LocationId,
+        live: &[&SessionInfo],
+    ) -> Result<i64, StoreError> {
+        // Beyond this gateways get a snapshot anyway. Without any device it is the same.
+        if live.len() > MOST {
+            return self.touch(location, None);
+        }
+        let ids: Vec<i64> = live.iter().map(|one| one.subject.device.get()).collect();
+        let mut keys = BTreeSet::new();
+        for some in ids.chunks(AT_ONCE) {
+            let found: Vec<Vec<u8>> = device::table
+                .filter(device::id.eq_any(some))
+                .select(device::public_key)
+                .load(&mut self.conn)?;
+            for key in found {
+                keys.insert(to_key(&key, "device")?);
+            }
+        }
+        let mut revision = None;
+        for key in keys {
+            revision = Some(self.touch(location, Some(&key))?);
+        }
+        revision.map_or_else(|| self.touch(location, None), Ok)
     }
 }

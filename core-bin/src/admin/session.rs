@@ -1,5 +1,7 @@
 //! `core-bin session …`
 
+mod trail;
+
 use clap::Subcommand;
 use mfa_store::{Scope, SessionInfo, Snapshot, StoreError};
 use serde_json::{Value, json};
@@ -17,6 +19,18 @@ pub enum SessionCommand {
         /// The newest ones with those that have ended, and why.
         #[arg(long)]
         all: bool,
+    },
+    /// Show a session, and how its end reached each gateway: decided, committed, sent, applied,
+    /// verified in the kernel, and what the peer had transferred when it was cut.
+    Show {
+        /// Its number.
+        session: i64,
+    },
+    /// Show how long ends took, from the decision to the dump of a gateway's kernel that showed it.
+    Delays {
+        /// As a histogram in Prometheus' text format, for a textfile collector.
+        #[arg(long)]
+        prometheus: bool,
     },
     /// End sessions: the peers leave every gateway at once, and each device must prove a second
     /// factor again.
@@ -54,6 +68,8 @@ struct Named {
 pub(super) async fn run(desk: &Desk, command: SessionCommand) -> Result<Answer, AdminError> {
     match command {
         SessionCommand::List { all } => list(desk, all).await,
+        SessionCommand::Show { session } => trail::show(desk, session).await,
+        SessionCommand::Delays { prometheus } => trail::delays(desk, prometheus).await,
         SessionCommand::End { session, user, device, location, all, consent } => {
             let which = match (session, user, device, location) {
                 (Some(number), ..) => Which::Number(number),

@@ -61,6 +61,7 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<(), StoreError> {
             tx.forget_ended_sessions(now.saturating_sub(ENDED))?;
             tx.forget_web_sessions(now)?;
             tx.forget_traffic(now, TRAFFIC)?;
+            tx.forget_trail(now.saturating_sub(ENDED))?;
             Ok(())
         })
         .await

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mfa_core::id::{GatewayId, LocationId};
 use mfa_core::time::Timestamp;
-use mfa_store::CoreId;
+use mfa_store::{CoreId, Cut, Passed};
 use tokio::sync::{Notify, watch};
 
 pub use gateway::{About, Connected, Credential, ProcessId, Protocol};
@@ -44,6 +44,11 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Every connected gateway has it, or there is none.
+    const fn is_over(self) -> bool {
+        self.applied == self.connected
+    }
+
     /// Every connected gateway has it, and there is at least one.
     #[must_use]
     pub const fn is_complete(self) -> bool {
@@ -89,8 +94,8 @@ impl Registry {
     /// Waits until every connected gateway of `location` has applied `revision` or a later one, but
     /// no longer than `timeout`. Returns how far they are then.
     ///
-    /// A gateway that leaves is no longer waited for; one that comes is. While none is connected,
-    /// the first is waited for. A gateway of the [legacy](Protocol::Legacy) protocol cannot
+    /// A gateway that leaves is no longer waited for; one that comes is. If none is connected there
+    /// is nobody to wait for. A gateway of the [legacy](Protocol::Legacy) protocol cannot
     /// acknowledge: it has applied what was written to its stream.
     pub async fn wait_applied(
         &self,
@@ -100,7 +105,7 @@ impl Registry {
     ) -> Applied {
         let mut progress = self.lock().place(location).progress.subscribe();
         let complete = async {
-            while !self.applied(location, revision).is_complete() {
+            while !self.applied(location, revision).is_over() {
                 if progress.changed().await.is_err() {
                     // The registry never drops a place; were it not so, nobody could tell.
                     core::future::pending::<()>().await;
@@ -216,6 +221,19 @@ impl Registry {
         news
     }
 
+    /// Takes what is new of the trails, for the store.
+    pub fn take_trail(&self) -> TrailNews {
+        core::mem::take(&mut self.lock().trail)
+    }
+
+    /// Puts back what could not be written down.
+    pub fn put_back(&self, mut news: TrailNews) {
+        let trail = &mut self.lock().trail;
+        news.passed.append(&mut trail.passed);
+        news.cuts.append(&mut trail.cuts);
+        *trail = news;
+    }
+
     /// Lists every gateway that is connected.
     #[must_use]
     pub fn all(&self) -> Vec<Seated> {
@@ -324,6 +342,15 @@ pub struct News {
     pub about: About,
 }
 
+/// Steps of ends that the store does not know yet.
+#[derive(Clone, Debug, Default)]
+pub struct TrailNews {
+    /// Acknowledgements.
+    pub passed: Vec<Passed>,
+    /// Last counters, and the location whose gateway said so.
+    pub cuts: Vec<(LocationId, Cut)>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     locations: BTreeMap<LocationId, Place>,
@@ -331,6 +358,7 @@ struct State {
     departed: Vec<News>,
     left: Vec<(GatewayId, i64)>,
     living: BTreeSet<CoreId>,
+    trail: TrailNews,
     last_stream: u64,
 }
 

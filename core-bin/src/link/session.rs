@@ -5,11 +5,12 @@
 //! core stops; the status says which.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mfa_core::id::{GatewayId, LocationId};
+use mfa_core::id::{GatewayId, LocationId, SessionId};
 use mfa_core::time::Timestamp;
+use mfa_store::{Cut, Passed};
 use mfa_wire::gateway::{Ack, Change, FromGateway, Hello, Peer, Stats, ToGateway, from_gateway};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -38,6 +39,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Heartbeats that wait to be answered; a gateway that sends more without reading loses the oldest.
 const HEARTBEATS_MAX: usize = 16;
+
+/// Unacknowledged messages that are remembered for the trail.
+const SENT_MAX: usize = 1_024;
 
 /// The longest text that is kept of what a gateway says of itself.
 const TEXT_MAX: usize = 255;
@@ -103,7 +107,7 @@ async fn run(
     loop {
         tokio::select! {
             call = session.seat.called() => match call {
-                Call::Look => session.feed.wake(),
+                Call::Look => session.wake(),
                 Call::Close(why) => return Err(closed(why)),
             },
             () = &mut stopping => {
@@ -156,11 +160,25 @@ struct Session<'a> {
     /// What the gateway has been given since the last snapshot began, and may report on.
     known: BTreeSet<PublicKey>,
     parts: Option<Parts>,
-    heartbeats: std::collections::VecDeque<u64>,
+    heartbeats: VecDeque<u64>,
     /// What the gateway said it had applied before; zero once that was looked at.
     said_applied: u64,
     /// Since when the transport takes nothing.
     blocked_since: Option<Duration>,
+    /// When the stream was last woken, and has not looked since.
+    woken: Option<Timestamp>,
+    /// What was sent and is not acknowledged yet, oldest first.
+    sent: VecDeque<Sent>,
+    /// What the gateway last left out, so that it is said once.
+    left_out: String,
+}
+
+/// A revision on its way.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    revision: i64,
+    committed: Timestamp,
+    at: Timestamp,
 }
 
 impl<'a> Session<'a> {
@@ -195,10 +213,28 @@ impl<'a> Session<'a> {
             reports: Reports::new(),
             known: BTreeSet::new(),
             parts: None,
-            heartbeats: std::collections::VecDeque::new(),
+            heartbeats: VecDeque::new(),
             said_applied: hello.applied_revision,
             blocked_since: None,
+            woken: None,
+            sent: VecDeque::new(),
+            left_out: String::new(),
         })
+    }
+
+    fn wake(&mut self) {
+        self.woken.get_or_insert_with(|| self.link.clock.now());
+        self.feed.wake();
+    }
+
+    /// Notes what is sent, for the trail.
+    fn note_sent(&mut self, revision: i64) {
+        let at = self.link.clock.now();
+        let committed = self.woken.take().unwrap_or(at);
+        self.sent.push_back(Sent { revision, committed, at });
+        if self.sent.len() > SENT_MAX {
+            self.sent.pop_front();
+        }
     }
 
     fn hear(&mut self, message: FromGateway) -> Result<(), Status> {
@@ -214,7 +250,17 @@ impl<'a> Session<'a> {
             from_gateway::Message::Hello(_) => {
                 return Err(Status::invalid_argument("a stream has one hello"));
             }
-            from_gateway::Message::Ack(ack) => self.hear_ack(&ack, at)?,
+            from_gateway::Message::Ack(ack) => self.hear_ack(ack, at, now)?,
+            from_gateway::Message::Cuts(cuts) => {
+                let gateway = self.owner.gateway;
+                let cuts = cuts.cuts.into_iter().take(message::PEERS_MAX);
+                self.seat.cut(cuts.map(|cut| Cut {
+                    session: SessionId::new(cut.session_id),
+                    gateway,
+                    rx_bytes: cut.rx_bytes,
+                    tx_bytes: cut.tx_bytes,
+                }));
+            }
             from_gateway::Message::Stats(stats) => self.hear_stats(&stats, at, now),
             from_gateway::Message::Heartbeat(heartbeat) => {
                 if self.heartbeats.len() >= HEARTBEATS_MAX {
@@ -233,11 +279,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn hear_ack(&mut self, ack: &Ack, at: Duration) -> Result<(), Status> {
+    fn hear_ack(&mut self, ack: Ack, at: Duration, now: Timestamp) -> Result<(), Status> {
         let gateway = self.owner.gateway;
         let revision = i64::try_from(ack.revision).unwrap_or(i64::MAX);
         if !ack.error.is_empty() {
-            let error = shortened(ack.error.clone());
+            let error = shortened(ack.error);
             tracing::warn!(%gateway, revision, error, "the gateway could not apply a revision");
             self.start_again(at);
             return Ok(());
@@ -245,6 +291,28 @@ impl<'a> Session<'a> {
         match self.feed.acknowledged(revision) {
             Ok(revision) => {
                 self.seat.applied(revision);
+                let ago = |micros| now.saturating_sub(Duration::from_micros(micros));
+                let (applied, verified) =
+                    (ago(ack.applied_age_micros), ago(ack.verified_age_micros));
+                while let Some(sent) = self.sent.pop_front_if(|sent| sent.revision <= revision) {
+                    self.seat.passed(Passed {
+                        gateway,
+                        location: self.owner.location,
+                        revision: sent.revision,
+                        committed: sent.committed,
+                        sent: sent.at,
+                        // A gateway may say anything, but not that it was quicker than core.
+                        applied: applied.max(sent.at),
+                        verified: verified.max(sent.at),
+                    });
+                }
+                let left_out = shortened(ack.left_out);
+                if left_out != self.left_out {
+                    if !left_out.is_empty() {
+                        tracing::warn!(%gateway, left_out, "the gateway had to leave peers out");
+                    }
+                    self.left_out = left_out;
+                }
                 Ok(())
             }
             Err(_never_sent) => Err(Status::invalid_argument(
@@ -336,6 +404,7 @@ impl<'a> Session<'a> {
         self.compare_with_hello(all.revision);
         self.known = all.keys;
         self.feed.sent_snapshot(all.revision);
+        self.note_sent(all.revision);
         let mut parts = Parts::new(unsigned(all.revision), all.interface, all.peers.into_message());
         let first = parts.next();
         self.parts = Some(parts);
@@ -367,11 +436,13 @@ impl<'a> Session<'a> {
             desired::News::Peers { revision, peers, .. } if revision == since => {
                 debug_assert!(peers.is_empty(), "peers change with the revision");
                 self.feed.sent_up_to(revision);
+                self.woken = None;
                 Ok(None)
             }
             desired::News::Peers { revision, peers, removed } => {
                 self.known.extend(peers.iter().filter_map(key_of));
                 self.feed.sent_up_to(revision);
+                self.note_sent(revision);
                 Ok(Some(message::change(Change {
                     base_revision: unsigned(since),
                     revision: unsigned(revision),

@@ -52,6 +52,7 @@ pub(super) async fn run(link: Arc<Link>, pokes: Option<Pokes>) {
         }
         let before = Instant::now();
         look(&link, &mut seen).await;
+        note_trail(&link).await;
         if let Err(error) = cores.look(&link).await {
             tracing::warn!(%error, "cannot look after the other cores");
         }
@@ -64,6 +65,7 @@ pub(super) async fn run(link: Arc<Link>, pokes: Option<Pokes>) {
         pause = if cores.has_others() { QUICK } else { PERIOD };
     }
     note(&link).await;
+    note_trail(&link).await;
     cores.leave(&link).await;
 }
 
@@ -157,6 +159,28 @@ async fn note(link: &Link) {
     });
     if let Err(error) = noted.await {
         tracing::warn!(%error, "cannot note what gateways have applied");
+    }
+}
+
+/// Writes down how ends reached the gateways.
+async fn note_trail(link: &Link) {
+    let news = link.registry.take_trail();
+    if news.passed.is_empty() && news.cuts.is_empty() {
+        return;
+    }
+    let steps = news.clone();
+    let noted = link.store.write(move |tx| {
+        for passed in &steps.passed {
+            tx.note_passed(passed)?;
+        }
+        for (location, cut) in &steps.cuts {
+            tx.note_cut(*location, cut)?;
+        }
+        Ok::<_, StoreError>(())
+    });
+    if let Err(error) = noted.await {
+        tracing::warn!(%error, "cannot note how ends reached the gateways");
+        link.registry.put_back(news);
     }
 }
 

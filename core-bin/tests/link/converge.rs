@@ -67,7 +67,7 @@ impl Model {
         } else {
             self.have = None;
         }
-        let ack = Ack { revision, error: error.to_owned() };
+        let ack = Ack { revision, error: error.to_owned(), ..Ack::default() };
         stream.say(from_gateway::Message::Ack(ack)).await;
     }
 }

@@ -338,7 +338,12 @@ impl Linked {
     }
 
     pub(crate) async fn ack(&mut self, revision: u64) {
-        self.say(from_gateway::Message::Ack(Ack { revision, error: String::new() })).await;
+        self.say(from_gateway::Message::Ack(Ack {
+            revision,
+            error: String::new(),
+            ..Ack::default()
+        }))
+        .await;
     }
 
     pub(crate) async fn hear(&mut self) -> to_gateway::Message {

@@ -120,7 +120,8 @@ async fn doubt_of_every_kind_is_answered_by_a_snapshot() {
     assert_eq!(held(&again.peers), held(&first.peers));
     linked.ack(again.revision).await;
 
-    let failed = Ack { revision: again.revision, error: "no such device".to_owned() };
+    let failed =
+        Ack { revision: again.revision, error: "no such device".to_owned(), ..Ack::default() };
     linked.say(from_gateway::Message::Ack(failed)).await;
     let again = linked.snapshot().await;
     linked.ack(again.revision).await;
@@ -140,7 +141,7 @@ async fn a_failed_acknowledgement_is_not_an_acknowledgement() {
     let papers = rig.enrolled(paris, "gw1").await;
     let mut linked = rig.try_link(&papers, 1).await.unwrap();
     let snapshot = linked.snapshot().await;
-    let failed = Ack { revision: snapshot.revision, error: "EPERM".to_owned() };
+    let failed = Ack { revision: snapshot.revision, error: "EPERM".to_owned(), ..Ack::default() };
     linked.say(from_gateway::Message::Ack(failed)).await;
     linked.snapshot().await;
     let revision = i64::try_from(snapshot.revision).unwrap();

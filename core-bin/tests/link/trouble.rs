@@ -54,7 +54,7 @@ async fn nobody_acknowledges_what_was_not_sent() {
     let papers = rig.enrolled(paris, "gw1").await;
     for revision in [u64::MAX, 1_000] {
         let (mut stream, _) = rig.linked(&papers).await;
-        let ack = Ack { revision, error: String::new() };
+        let ack = Ack { revision, error: String::new(), ..Ack::default() };
         stream.say(from_gateway::Message::Ack(ack)).await;
         assert_eq!(stream.end().await, Err(Code::InvalidArgument));
     }

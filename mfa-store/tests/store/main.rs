@@ -7,6 +7,7 @@ mod api_tokens;
 mod audit;
 mod crash;
 mod domain;
+mod ends;
 mod factors;
 mod jobs;
 mod once;

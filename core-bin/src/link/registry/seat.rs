@@ -9,6 +9,9 @@ use tokio::sync::watch;
 
 use super::{Closing, Entry, Registry};
 
+/// Steps that may wait to be written down; they are each second.
+const TRAIL_MAX: usize = 200_000;
+
 /// What a stream must do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Call {
@@ -88,6 +91,21 @@ impl Seat {
         self.in_store = Some(number);
         self.with_entry(|entry| entry.in_store = Some(number));
         self.registry.moved.notify_one();
+    }
+
+    /// Notes an acknowledgement, for the store.
+    pub fn passed(&self, passed: mfa_store::Passed) {
+        let trail = &mut self.registry.lock().trail;
+        if trail.passed.len() < TRAIL_MAX {
+            trail.passed.push(passed);
+        }
+    }
+
+    /// Notes last counters, for the store.
+    pub fn cut(&self, cuts: impl IntoIterator<Item = mfa_store::Cut>) {
+        let trail = &mut self.registry.lock().trail;
+        let room = TRAIL_MAX.saturating_sub(trail.cuts.len());
+        trail.cuts.extend(cuts.into_iter().take(room).map(|cut| (self.location, cut)));
     }
 
     fn with_entry(&self, change: impl FnOnce(&mut Entry)) {

@@ -1,0 +1,107 @@
+//! Many sessions end in one act, and each end leaves a trail.
+
+use core::time::Duration;
+
+use mfa_core::connect::EndReason;
+use mfa_core::id::GatewayId;
+use mfa_store::{AuditVerdict, Cut, Passed, Scope, Touched, Trail};
+
+use crate::on_both;
+use crate::support::{
+    BY, Fresh, NOW, World, device_of, key, location, location_key, read, session_of, world, write,
+};
+
+/// More than there are in any other test, and fewer than the addresses of the smaller location.
+const MANY: usize = 40;
+
+on_both! {
+    async fn many_sessions_end_in_one_act(fresh: Fresh) {
+        let store = fresh.open();
+        let World { user, .. } = world(&store).await;
+        let big = location("big", &["10.64.0.1/16"]);
+        let ids = write(&store, move |tx| {
+            let place = tx.add_location(BY, &big, &location_key())?;
+            for _ in 0..MANY {
+                let device = tx.add_device(BY, &device_of(user))?;
+                tx.begin_session(BY, &session_of(&device, &place, [1; 32]))?;
+            }
+            Ok(place.id)
+        })
+        .await;
+        let before = read(&store, move |view| view.revision(ids)).await.unwrap();
+        let log = read(&store, |view| view.audit_entries(None, 1)).await[0].seq;
+
+        let ended = write(&store, move |tx| {
+            tx.end_sessions(BY, Scope::Location(ids), EndReason::PolicyChanged)
+        })
+        .await;
+
+        assert_eq!(ended.len(), MANY);
+        assert!(read(&store, move |view| view.live_sessions(Scope::Location(ids))).await.is_empty());
+        let changes = read(&store, move |view| view.changes_since(ids, before)).await;
+        assert_eq!(changes.revision, before + 1);
+        assert!(matches!(changes.touched, Touched::Peers(peers) if peers.len() == MANY));
+        let last = *ended.last().unwrap();
+        let info = read(&store, move |view| view.session(last)).await.unwrap();
+        assert_eq!(info.ended.unwrap().1, EndReason::PolicyChanged);
+        assert!(read(&store, move |view| view.session_psk(last)).await.is_none());
+        let verdict = read(&store, |view| view.verify_audit(&key())).await;
+        let entries = log + i64::try_from(MANY).unwrap();
+        assert_eq!(verdict, AuditVerdict::Whole { entries });
+    }
+
+    async fn an_end_leaves_a_trail_on_each_gateway(fresh: Fresh) {
+        let store = fresh.open();
+        let World { location, device, .. } = world(&store).await;
+        let at = location.id;
+        let session = session_of(&device, &location, [1; 32]);
+        let id = write(&store, move |tx| tx.begin_session(BY, &session)).await;
+        assert_eq!(read(&store, move |view| view.trail(id)).await, Trail::default());
+        let begun = read(&store, move |view| view.revision(at)).await.unwrap();
+        write(&store, move |tx| tx.end_session(BY, id, EndReason::Idle)).await;
+
+        let passed = |gateway, revision, millis| Passed {
+            gateway: GatewayId::new(gateway),
+            location: at,
+            revision,
+            committed: NOW,
+            sent: NOW,
+            applied: NOW,
+            verified: NOW.saturating_add(Duration::from_millis(millis)),
+        };
+        // What was acknowledged before the end says nothing of it; of what came after, the first does.
+        let steps = [
+            passed(7, begun, 0),
+            passed(7, begun + 1, 20),
+            passed(7, begun + 2, 900),
+            passed(8, begun + 2, 50),
+        ];
+        let cut = Cut { session: id, gateway: GatewayId::new(7), rx_bytes: 10, tx_bytes: 20 };
+        write(&store, move |tx| {
+            for step in &steps {
+                tx.note_passed(step)?;
+                tx.note_passed(step)?;
+            }
+            tx.note_cut(at, &cut)?;
+            tx.note_cut(at, &Cut { rx_bytes: 99, ..cut })
+        })
+        .await;
+
+        let trail = read(&store, move |view| view.trail(id)).await;
+        assert_eq!(trail, Trail { passed: vec![steps[1], steps[3]], cuts: vec![cut] });
+        let delays = read(&store, |view| view.end_delays()).await;
+        assert_eq!(delays.into_iter().collect::<Vec<_>>(), [(20, 1), (50, 1)]);
+    }
+
+    async fn last_counters_of_a_live_session_are_left_out(fresh: Fresh) {
+        let store = fresh.open();
+        let World { location, device, .. } = world(&store).await;
+        let at = location.id;
+        let session = session_of(&device, &location, [1; 32]);
+        let id = write(&store, move |tx| tx.begin_session(BY, &session)).await;
+        let cut = Cut { session: id, gateway: GatewayId::new(7), rx_bytes: 10, tx_bytes: 20 };
+        write(&store, move |tx| tx.note_cut(at, &cut)).await;
+        write(&store, move |tx| tx.end_session(BY, id, EndReason::Idle)).await;
+        assert!(read(&store, move |view| view.trail(id)).await.cuts.is_empty());
+    }
+}
