@@ -235,8 +235,9 @@ impl Tally {
         // "12 packets transmitted", "12 received"
         let number = |after: &str| {
             let counts = words.iter().zip(words.iter().skip(1));
-            let found = counts.filter(|(_, word)| word.starts_with(after)).map(|(count, _)| count);
-            found.last().and_then(|count| count.parse::<u64>().ok()).context(line.to_owned())
+            let mut found =
+                counts.filter(|(_, word)| word.starts_with(after)).map(|(count, _)| count);
+            found.next_back().and_then(|count| count.parse::<u64>().ok()).context(line.to_owned())
         };
         let (sent, received) = (number("packets")?, number("received")?);
         let mut came: Vec<u64> = log.lines().filter_map(sequence).collect();

