@@ -55,11 +55,19 @@ impl<'a> Packer<'a> {
 
     fn fill(&mut self, out: &mut Vec<u8>) -> Range<usize> {
         let first = self.next;
-        self.fill_with_psks(out);
-        for update in self.updates.get(self.next..).unwrap_or_default() {
-            let nets = encode::allowed_ips(update);
+        let updates = self.updates.get(first..).unwrap_or_default();
+        for (count, update) in updates.iter().enumerate() {
             // Only the first of a message may be cut: another one has a message before it.
-            if self.next > first && out.len() + encode::peer_len(nets.len()) > self.limit {
+            if let Some((public_key, psk)) = encode::psk_alone(update) {
+                if count > 0 && out.len() + encode::PSK_LEN > self.limit {
+                    break;
+                }
+                encode::peer_psk(out, public_key, psk);
+                self.next += 1;
+                continue;
+            }
+            let nets = encode::allowed_ips(update);
+            if count > 0 && out.len() + encode::peer_len(nets.len()) > self.limit {
                 break;
             }
             let left = encode::peer(out, update, nets, self.next_allowed_ip, self.limit);
@@ -70,28 +78,6 @@ impl<'a> Packer<'a> {
             self.next += 1;
         }
         first..self.next
-    }
-
-    /// Writes the updates at the front that set a pre-shared key and do nothing else, each into a
-    /// place of its own: a rotation consists of them, and their length is known.
-    fn fill_with_psks(&mut self, out: &mut Vec<u8>) {
-        let updates = self.updates.get(self.next..).unwrap_or_default();
-        if updates.first().and_then(encode::psk_alone).is_none() {
-            return;
-        }
-        let start = out.len();
-        let room = self.limit.saturating_sub(start) / encode::PSK_LEN;
-        out.resize(start + room.min(updates.len()) * encode::PSK_LEN, 0);
-        let (places, _) = out.get_mut(start..).unwrap_or_default().as_chunks_mut();
-        let mut written = 0;
-        for (place, (public_key, psk)) in
-            places.iter_mut().zip(updates.iter().map_while(encode::psk_alone))
-        {
-            encode::peer_psk(place, public_key, psk);
-            written += 1;
-        }
-        out.truncate(start + written * encode::PSK_LEN);
-        self.next += written;
     }
 }
 

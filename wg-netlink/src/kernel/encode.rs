@@ -111,16 +111,41 @@ pub(crate) const fn psk_alone(update: &PeerUpdate) -> Option<(&PublicKey, &Presh
     }
 }
 
-/// Writes into its place what [`peer`] writes for such an update.
+/// Writes in one piece what [`peer`] writes for such an update.
 #[inline]
-pub(crate) fn peer_psk(place: &mut [u8; PSK_LEN], public_key: &PublicKey, psk: &PresharedKey) {
-    place[..4].copy_from_slice(&const { attribute_header(NLA_F_NESTED, 36 + 8 + 36) });
-    place[4..8].copy_from_slice(&const { attribute_header(WGPEER_A_PUBLIC_KEY, 32) });
-    place[8..40].copy_from_slice(public_key.as_bytes());
-    place[40..44].copy_from_slice(&const { attribute_header(WGPEER_A_FLAGS, 4) });
-    place[44..48].copy_from_slice(&WGPEER_F_UPDATE_ONLY.to_ne_bytes());
-    place[48..52].copy_from_slice(&const { attribute_header(WGPEER_A_PRESHARED_KEY, 32) });
-    place[52..].copy_from_slice(psk.expose_secret());
+pub(crate) fn peer_psk(out: &mut Vec<u8>, public_key: &PublicKey, psk: &PresharedKey) {
+    const NEST: [u8; 4] = attribute_header(NLA_F_NESTED, 36 + 8 + 36);
+    const KEY: [u8; 4] = attribute_header(WGPEER_A_PUBLIC_KEY, 32);
+    const FLAGS: [[u8; 4]; 2] =
+        [attribute_header(WGPEER_A_FLAGS, 4), WGPEER_F_UPDATE_ONLY.to_ne_bytes()];
+    const PSK: [u8; 4] = attribute_header(WGPEER_A_PRESHARED_KEY, 32);
+    let &[k0, k1, k2, k3, k4, k5, k6, k7] = words(public_key.as_bytes());
+    let &[p0, p1, p2, p3, p4, p5, p6, p7] = words(psk.expose_secret());
+    let [flags, update_only] = FLAGS;
+    let peer: [[u8; 4]; PSK_LEN / 4] = [
+        NEST,
+        KEY,
+        k0,
+        k1,
+        k2,
+        k3,
+        k4,
+        k5,
+        k6,
+        k7,
+        flags,
+        update_only,
+        PSK,
+        p0,
+        p1,
+        p2,
+        p3,
+        p4,
+        p5,
+        p6,
+        p7,
+    ];
+    out.extend_from_slice(peer.as_flattened());
 }
 
 /// Writes one peer, with as many of `nets`, its [`allowed_ips`], from number `from` on as fit before `out` is
