@@ -777,10 +777,11 @@ impl World {
         carried: &[(PublicKey, u64)],
         forged: bool,
     ) {
-        if !self.cores[core].follower.knows(report) {
-            if !self.cores[core].database {
-                return;
-            }
+        if !self.cores[core].database {
+            return;
+        }
+        let revision = self.db.revisions[SERVES[gateway]];
+        if !self.cores[core].follower.knows(report.location, Some(revision)) {
             self.learn(core);
         }
         self.cores[core].follower.handle_report(report);

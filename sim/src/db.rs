@@ -482,6 +482,9 @@ impl Db {
         Found {
             live: live.iter().map(|row| (SessionId::new(row.id), row.active_at)).collect(),
             new: new.collect(),
+            revisions: (0..LOCATIONS)
+                .map(|at| (LocationId::new(id(at)), self.revisions[at]))
+                .collect(),
             policies: policies
                 .map(|(at, policy)| (LocationId::new(id(at)), policy.idle()))
                 .collect::<BTreeMap<_, _>>(),

@@ -85,7 +85,9 @@ impl IdleDriver {
     ///
     /// What the database reports.
     pub async fn handle_report(&mut self, report: &StatsReport) -> Result<(), StoreError> {
-        if !self.follower.knows(report) {
+        let location = report.location;
+        let revision = self.app.store.read(move |view| view.revision(location)).await?;
+        if !self.follower.knows(location, revision) {
             self.look().await?;
         }
         self.follower.handle_report(report);
@@ -171,6 +173,7 @@ impl IdleDriver {
 
 fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Found, StoreError> {
     let locations = view.locations()?;
+    let revisions = locations.iter().map(|location| (location.id, location.revision)).collect();
     let policies = locations
         .into_iter()
         .filter(Location::asks_mfa)
@@ -187,7 +190,7 @@ fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Found, Store
             new.push((session, device.public_key));
         }
     }
-    Ok(Found { live, new, policies })
+    Ok(Found { live, new, revisions, policies })
 }
 
 async fn told(stop: &mut watch::Receiver<bool>) {

@@ -25,6 +25,8 @@ pub struct Follower {
     policies: BTreeMap<LocationId, IdlePolicy>,
     /// The statistics periods that were complained of.
     warned: BTreeSet<(LocationId, Duration)>,
+    /// As of which revision of each location the sessions are known.
+    revisions: BTreeMap<LocationId, i64>,
     /// False until the sessions of before this process have been taken over.
     started: bool,
 }
@@ -69,6 +71,8 @@ pub struct Found {
     pub live: BTreeMap<SessionId, Timestamp>,
     /// Those that were not [known](Follower::known), with their devices' keys.
     pub new: Vec<(SessionInfo, PublicKey)>,
+    /// The locations' revisions: each begin and each end of a session raises one.
+    pub revisions: BTreeMap<LocationId, i64>,
     /// What the locations with MFA ask.
     pub policies: BTreeMap<LocationId, IdlePolicy>,
 }
@@ -86,11 +90,11 @@ impl Follower {
         self.followed.keys().copied().collect()
     }
 
-    /// Tells whether all peers of a report are followed; else the store knows more.
+    /// Tells whether all that the store has of a location's sessions is known, when its revision is
+    /// this. Else a report could be taken for one of a session that another core has replaced.
     #[must_use]
-    pub fn knows(&self, report: &StatsReport) -> bool {
-        let known = |key: &PublicKey| self.by_peer.contains_key(&(report.location, *key));
-        report.peers.iter().all(|peer| known(&peer.public_key))
+    pub fn knows(&self, location: LocationId, revision: Option<i64>) -> bool {
+        self.revisions.get(&location).copied() == revision
     }
 
     /// Returns the session of a peer, and all that was counted of it here.
@@ -153,6 +157,7 @@ impl Follower {
             }
         }
         self.policies = found.policies;
+        self.revisions = found.revisions;
         self.started = true;
     }
 
