@@ -1,7 +1,7 @@
 //! Feeds damaged input to everything that reads what a stranger sends.
 //!
 //! A [target](target::all) is a function of bytes that must return, whatever they are. The
-//! [driver](driver) damages seeds at random, from one number, so that what it finds can be found
+//! [driver] damages seeds at random, from one number, so that what it finds can be found
 //! again; it knows nothing of coverage. The `flood` sends requests of the same kind to a running
 //! core.
 

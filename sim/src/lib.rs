@@ -2,7 +2,7 @@
 //!
 //! It drives what ships: `mfa-core`, the transactions of `core-bin`'s login, its `Feed`, `Reports` and
 //! `Follower`, and `gateway-bin`'s `Program` with its lease and its reconciling, over models of what
-//! is outside: a [store](db), a [kernel](kernel) with the real one's semantics, links, clients, an
+//! is outside: a [store](db), a [kernel] with the real one's semantics, links, clients, an
 //! attacker. After every [step](world::World::step) the [oracle] checks what must always be true.
 //!
 //! docs/simulation.md says what is real, what is a model, and what is left out.

@@ -56,7 +56,7 @@ impl Browser {
         browser
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+    fn try_call(&self, method: &str, path: &str, body: &Value) -> Value {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         let body = if method == "POST" { body.to_string() } else { String::new() };
@@ -83,7 +83,12 @@ impl Browser {
         let mut text = vec![0; length];
         reader.read_exact(&mut text).unwrap();
         let mut answer: Value = serde_json::from_slice(&text).unwrap();
-        let value = answer["value"].take();
+        answer["value"].take()
+    }
+
+    /// As [`try_call`](Self::try_call), of what must not be refused.
+    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let value = self.try_call(method, path, body);
         assert!(value["error"].is_null(), "{method} {path}: {value}");
         value
     }
@@ -115,14 +120,27 @@ impl Browser {
     }
 
     pub(crate) fn click(&self, css: &str) {
-        let id = self.find(css);
-        self.here("POST", &format!("/element/{id}/click"), &json!({}));
+        self.act_on(css, "click", &json!({}));
     }
 
     pub(crate) fn type_into(&self, css: &str, text: &str) {
-        let id = self.find(css);
-        self.here("POST", &format!("/element/{id}/clear"), &json!({}));
-        self.here("POST", &format!("/element/{id}/value"), &json!({ "text": text }));
+        self.act_on(css, "clear", &json!({}));
+        self.act_on(css, "value", &json!({ "text": text }));
+    }
+
+    /// Does something to an element; to the one of the next page if it came in between.
+    fn act_on(&self, css: &str, act: &str, body: &Value) {
+        let start = Instant::now();
+        loop {
+            let path = format!("/session/{}/element/{}/{act}", self.session, self.find(css));
+            let said = self.try_call("POST", &path, body);
+            let is_of_the_page_before = said["error"] == "stale element reference";
+            assert!(said["error"].is_null() || is_of_the_page_before, "{path}: {said}");
+            if !is_of_the_page_before {
+                return;
+            }
+            assert!(start.elapsed() < SOON, "{css} never stays");
+        }
     }
 
     pub(crate) fn text(&self) -> String {

@@ -49,6 +49,10 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 async fn applied(rig: &Rig, location: LocationId) {
+    // Nobody waits for a gateway that is not there yet.
+    while rig.registry.connected(location) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     rig.registry.wake(location);
     let newest = rig.store.read(move |tx| tx.revision(location)).await.unwrap().unwrap();
     assert!(rig.registry.wait_applied(location, newest, SOON).await.is_complete());

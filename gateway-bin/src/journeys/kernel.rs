@@ -82,7 +82,8 @@ async fn a_peer_that_cannot_be_does_not_keep_the_others_out() {
         talk.change(change(1, vec![own, peer(2, 2, 1)], &[])).await;
 
         let ack = talk.ack().await;
-        assert!(ack.error.contains("was left out"), "{}", ack.error);
+        assert_eq!(ack.error, "");
+        assert!(ack.left_out.contains("was left out"), "{}", ack.left_out);
         assert_eq!(running.session_of(2), Some(psk(2, 1)));
     })
     .await;
