@@ -59,7 +59,16 @@ pub(super) fn all() -> Vec<Stage> {
             "the simulator finds nothing, and finds every seeded bug",
             vec![
                 Cargo(&sim!("regressions", "sim/regressions")),
-                Cargo(&sim!("run", "--seconds", "120", "--threads", "2", "--coverage")),
+                Cargo(&sim!(
+                    "run",
+                    "--steps",
+                    "100000000",
+                    "--seed",
+                    "1",
+                    "--threads",
+                    "2",
+                    "--coverage"
+                )),
                 Cargo(&sim!("mutants", "--threads", "2")),
             ],
         ),
