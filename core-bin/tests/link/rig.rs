@@ -218,11 +218,16 @@ impl Rig {
         text
     }
 
-    /// Waits until the location's gateways have all that the store holds.
+    /// Waits until a gateway of the location is connected, and all that are have what the store
+    /// holds.
     pub(crate) async fn wait_connected(&self, location: LocationId) {
         let revision = self.write(move |tx, _| tx.revision(location)).await.unwrap();
-        let applied = self.registry.wait_applied(location, revision, SOON).await;
-        assert!(applied.is_complete(), "{applied:?}");
+        let complete = async {
+            while !self.registry.wait_applied(location, revision, SOON).await.is_complete() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, complete).await.expect("no gateway has it all");
     }
 
     /// Waits until the store says that a gateway has all that it holds.
