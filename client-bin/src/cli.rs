@@ -142,17 +142,9 @@ pub enum LocationCommand {
 pub struct Connect {
     /// The location's name or number
     pub location: String,
-    /// The factor [default: the only one that opens the location; else asked, or totp]
-    #[arg(long, value_name = "METHOD")]
-    pub method: Option<Factor>,
-    /// The code; `-` reads it from standard input. Others may see the command line: prefer
-    /// --code-command, a pipe or the prompt
-    #[arg(long, value_name = "CODE", conflicts_with = "code_command")]
-    pub code: Option<String>,
-    /// A shell command that prints the code. It finds `$WGMFA_METHOD`,
-    /// `$WGMFA_PURPOSE` and `$WGMFA_SENT_TO`
-    #[arg(long, value_name = "COMMAND")]
-    pub code_command: Option<String>,
+    /// Which factor, and where its code comes from.
+    #[command(flatten)]
+    pub proof: Proof,
     /// The interface's name [default: after the location]
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
@@ -175,6 +167,14 @@ pub struct Connect {
 pub struct Renew {
     /// The location's name or number
     pub location: String,
+    /// Which factor, and where its code comes from.
+    #[command(flatten)]
+    pub proof: Proof,
+}
+
+/// How a factor is proved.
+#[derive(Debug, Args)]
+pub struct Proof {
     /// The factor [default: the only one that opens the location; else asked, or totp]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<Factor>,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::Outcome;
-use crate::cli::{Cli, Command, Connect, Enroll, LocationCommand, MfaCommand, Renew, Setup};
+use crate::cli::{Cli, Command, Connect, Enroll, LocationCommand, MfaCommand, Proof, Renew, Setup};
 use crate::client::io_error;
 use crate::code::{CodeFrom, tidy};
 use crate::connect::{ConnectRequest, Plan};
@@ -252,23 +252,20 @@ impl Doing<'_> {
     }
 
     /// Where a code comes from.
-    fn code_from(
-        &mut self,
-        code: Option<&str>,
-        command: Option<String>,
-    ) -> Result<CodeFrom, ClientError> {
-        Ok(match (code, command) {
-            (Some(code), _) => CodeFrom::Given(self.typed(code)?),
+    fn code_from(&mut self, proof: Proof) -> Result<CodeFrom, ClientError> {
+        Ok(match (proof.code, proof.code_command) {
+            (Some(code), _) => CodeFrom::Given(self.typed(&code)?),
             (None, Some(command)) => CodeFrom::Command(command),
             (None, None) => CodeFrom::Person,
         })
     }
 
     async fn renew(&mut self, arguments: Renew) -> Done {
-        let code = self.code_from(arguments.code.as_deref(), arguments.code_command)?;
+        let method = arguments.proof.method.map(Method::from);
+        let code = self.code_from(arguments.proof)?;
         let request = ConnectRequest {
             instance: self.instance.clone(),
-            method: arguments.method.map(Method::from),
+            method,
             code,
             ..ConnectRequest::to(arguments.location)
         };
@@ -282,11 +279,12 @@ impl Doing<'_> {
     }
 
     async fn connect(&mut self, arguments: Connect) -> Done {
-        let code = self.code_from(arguments.code.as_deref(), arguments.code_command)?;
+        let method = arguments.proof.method.map(Method::from);
+        let code = self.code_from(arguments.proof)?;
         let request = ConnectRequest {
             location: arguments.location,
             instance: self.instance.clone(),
-            method: arguments.method.map(Method::from),
+            method,
             code,
             interface: arguments.interface,
             backend: arguments.backend,

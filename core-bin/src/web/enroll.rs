@@ -13,17 +13,11 @@ use serde::Deserialize;
 use super::fault::Fault;
 use super::login::sentence;
 use super::page;
-use super::setup::{self, Visitor};
+use super::setup::{self, Link, Visitor};
 use crate::app::App;
 use crate::flows::login;
 use crate::flows::mfa::{self, Holder};
 use crate::http::problem::Refusal;
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Link {
-    #[serde(default)]
-    token: String,
-}
 
 pub(super) async fn form(
     State(app): State<Arc<App>>,

@@ -41,10 +41,11 @@ impl FromRequestParts<Arc<App>> for Visitor {
     }
 }
 
+/// A link's token.
 #[derive(Debug, Deserialize)]
 pub(super) struct Link {
     #[serde(default)]
-    token: String,
+    pub(super) token: String,
 }
 
 pub(super) async fn form(
