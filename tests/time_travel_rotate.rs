@@ -49,8 +49,9 @@ fn nothing_but_what_the_network_loses_is_lost_under_loss_and_jitter() -> Result<
         }
         let (four, six) = office.start_pings()?;
         office.rotate(rotations(), |_| Ok(()))?;
-        let dropped = dropped(office.laptop.host())? + dropped(office.gateway.host())?;
         let (four, six) = (four.stop()?, six.stop()?);
+        // Counted last: what the network swallows until a ping has stopped counts for both.
+        let dropped = dropped(office.laptop.host())? + dropped(office.gateway.host())?;
         let n = rotations();
         say(&format!("{n} rotations: IPv4 {four}, IPv6 {six}; the network lost {dropped}"))?;
         ensure!(four.lost() + six.lost() <= dropped, "{four}, {six}, the network lost {dropped}");
@@ -201,7 +202,8 @@ impl Office {
 /// A ping that goes on, ten a second.
 struct Ping(Service);
 
-/// What a ping said at its end.
+/// What came of the pings that had been sent some seconds before the end.
+#[derive(Debug, PartialEq, Eq)]
 struct Tally {
     sent: u64,
     received: u64,
@@ -219,39 +221,37 @@ impl Ping {
     }
 
     fn stop(self) -> Result<Tally> {
-        // What is under way arrives.
+        let process = self.0.id().to_string();
+        // It says how many it has sent, and goes on: what is under way arrives.
+        lab::run("kill", ["-QUIT", &process])?;
         wait(2)?;
-        lab::run("kill", ["-INT", &self.0.id().to_string()])?;
+        lab::run("kill", ["-INT", &process])?;
         wait(1)?;
         Tally::read(&self.0.log())
     }
 }
 
 impl Tally {
+    /// Reads ping's output, in which it was asked once how far it is: `12/13 packets, 7% loss`.
     fn read(log: &str) -> Result<Self> {
-        let line = log.lines().find(|line| line.contains("packets transmitted"));
-        let line = line.context("ping did not end")?;
-        let words: Vec<&str> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
-        // "12 packets transmitted", "12 received"
-        let number = |after: &str| {
-            let counts = words.iter().zip(words.iter().skip(1));
-            let mut found =
-                counts.filter(|(_, word)| word.starts_with(after)).map(|(count, _)| count);
-            found.next_back().and_then(|count| count.parse::<u64>().ok()).context(line.to_owned())
-        };
-        let (sent, received) = (number("packets")?, number("received")?);
+        let said = log.lines().find_map(|line| line.split_once(" packets, "));
+        let sent = said.and_then(|(counts, _)| counts.split_once('/')?.1.parse::<u64>().ok());
+        let sent = sent.with_context(|| format!("ping did not say how far it is: {log}"))?;
         let mut came: Vec<u64> = log.lines().filter_map(sequence).collect();
         // ping's own numbers begin anew after 65,535.
         unfold(&mut came);
+        came.retain(|number| (1..=sent).contains(number));
         came.sort_unstable();
         came.dedup();
-        let gaps = came.iter().zip(came.iter().skip(1)).map(|(one, next)| next - one - 1);
-        Ok(Self { sent, received, run: gaps.max().unwrap_or(sent) })
+        let received = u64::try_from(came.len())?;
+        let ends = came.iter().copied().chain([sent + 1]);
+        let gaps = [0].into_iter().chain(came.iter().copied()).zip(ends);
+        let run = gaps.map(|(one, next)| next - one - 1).max().unwrap_or(sent);
+        Ok(Self { sent, received, run })
     }
 
-    /// The last may still have been under way when it was stopped.
     fn lost(&self) -> u64 {
-        self.sent.saturating_sub(self.received).saturating_sub(1)
+        self.sent - self.received
     }
 }
 
@@ -309,4 +309,19 @@ fn wait(seconds: u64) -> Result<()> {
 #[expect(clippy::disallowed_methods, reason = "the kernel's own clock, which travels")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[test]
+fn a_tally_counts_what_had_been_sent_when_it_was_asked() -> Result<()> {
+    let answer = |n: u64| format!("64 bytes from 10.99.0.1: icmp_seq={n} ttl=64 time=0.2 ms\n");
+    let answers = |numbers: &[u64]| numbers.iter().map(|n| answer(*n)).collect::<String>();
+    let asked = "\r4/6 packets, 33% loss, min/avg/ewma/max = 0.2/0.2/0.2/0.2 ms\n";
+    let end = "\n--- 10.99.0.1 ping statistics ---\n8 packets transmitted, 6 received\n";
+
+    let log = [&answers(&[1, 4, 2, 5]), asked, &answers(&[6, 7]), end].concat();
+    assert_eq!(Tally::read(&log)?, Tally { sent: 6, received: 5, run: 1 });
+    let log = [&answers(&[1, 2, 2]), asked, end].concat();
+    assert_eq!(Tally::read(&log)?, Tally { sent: 6, received: 2, run: 4 });
+    assert!(Tally::read(&answers(&[1, 2])).is_err());
+    Ok(())
 }
