@@ -21,7 +21,7 @@ use stage::Stage;
 use tally::Tally;
 
 /// How many lines of a failed stage are shown.
-const SHOWN: usize = 60;
+const SHOWN: usize = 120;
 
 /// Which stages to run.
 #[derive(Debug, clap::Args)]
@@ -69,9 +69,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             stage.run(&log, &args.arguments)?
         };
         eprintln!("{}", result.line());
-        if result.verdict == Verdict::Failed {
+        // A second attempt is told with what went wrong at the first.
+        if result.verdict == Verdict::Failed || result.tally.again > 0 {
             eprintln!("{}", last_lines(&log, SHOWN));
-            unbuilt |= stage.name == "build";
+            unbuilt |= stage.name == "build" && result.verdict == Verdict::Failed;
         }
         results.push((stage.name, result));
         // Building that kernel takes minutes, niced; from here on it uses what the stages leave.
@@ -94,7 +95,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     eprintln!("{:14} {:8} {:>8.1}", "all", "", start.elapsed().as_secs_f64());
-    eprintln!("{} passed, {} failed", tally.passed, tally.failed);
+    let again = if tally.again > 0 {
+        format!(" ({} of them at the second attempt)", tally.again)
+    } else {
+        String::new()
+    };
+    eprintln!("{} passed{again}, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

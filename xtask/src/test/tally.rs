@@ -11,6 +11,8 @@ pub(super) struct Tally {
     pub(super) passed: u64,
     pub(super) failed: u64,
     pub(super) ignored: u64,
+    /// Of those that passed: at their second attempt.
+    pub(super) again: u64,
 }
 
 impl Tally {
@@ -30,8 +32,15 @@ impl Tally {
 
     /// The line that [`read`](Self::read) finds again.
     pub(super) fn total(&self) -> String {
-        let Self { passed, failed, ignored } = self;
-        format!("{TOTAL}{passed} passed; {failed} failed; {ignored} ignored")
+        let Self { passed, failed, ignored, again } = self;
+        format!("{TOTAL}{passed} passed; {failed} failed; {ignored} ignored; {again} again")
+    }
+
+    /// All that failed passed at their second attempt.
+    pub(super) fn pass_again(&mut self) {
+        self.again = self.again.saturating_add(self.failed);
+        self.passed = self.passed.saturating_add(self.failed);
+        self.failed = 0;
     }
 
     fn sum(output: &str, title: &str) -> Self {
@@ -42,6 +51,7 @@ impl Tally {
                     passed: count(counts, " passed"),
                     failed: count(counts, " failed"),
                     ignored: count(counts, " ignored"),
+                    again: count(counts, " again"),
                 });
             }
         }
@@ -52,6 +62,7 @@ impl Tally {
         self.passed = self.passed.saturating_add(other.passed);
         self.failed = self.failed.saturating_add(other.failed);
         self.ignored = self.ignored.saturating_add(other.ignored);
+        self.again = self.again.saturating_add(other.again);
     }
 }
 
@@ -71,6 +82,9 @@ impl fmt::Display for Tally {
         if self.failed > 0 {
             write!(f, ", {} failed", self.failed)?;
         }
+        if self.again > 0 {
+            write!(f, ", {} of them at the second attempt", self.again)?;
+        }
         Ok(())
     }
 }
@@ -85,7 +99,7 @@ mod tests {
             test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\r\n\
             test result: FAILED. 10 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out\n";
 
-        assert_eq!(Tally::read(output), Tally { passed: 12, failed: 3, ignored: 1 });
+        assert_eq!(Tally::read(output), Tally { passed: 12, failed: 3, ignored: 1, again: 0 });
     }
 
     #[test]
@@ -95,8 +109,18 @@ mod tests {
 
         let last = Tally::last(program);
 
-        assert_eq!(last, Tally { passed: 2, failed: 0, ignored: 0 });
+        assert_eq!(last, Tally { passed: 2, failed: 0, ignored: 0, again: 0 });
         assert_eq!(Tally::read(&format!("{program}{}\n", last.total())), last);
+    }
+
+    #[test]
+    fn a_second_attempt_is_a_pass_that_is_told() {
+        let mut tally = Tally { passed: 2, failed: 1, ignored: 0, again: 0 };
+
+        tally.pass_again();
+
+        assert_eq!(Tally::read(&tally.total()), tally);
+        assert_eq!(tally.to_string(), "3 passed, 1 of them at the second attempt");
     }
 
     #[test]
