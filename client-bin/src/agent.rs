@@ -11,7 +11,7 @@ use mfa_wire::http::{DisconnectRequest, RotateRequest, RotateResponse};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use wg_types::PresharedKey;
 
 use crate::api::{Api, ApiError};
@@ -245,11 +245,16 @@ impl Connection<'_> {
         ));
         // At most one call about keys; it only asks, and may be dropped at any time.
         let mut asking = JoinSet::new();
+        // Not a sleep of its own each turn: who asks often would put the look off for ever.
+        let mut looked = Instant::now();
         let outcome = loop {
             self.ask_about_keys(&mut asking);
             let turn = tokio::select! {
                 () = &mut stop => Turn::Stop,
-                () = sleep(self.pause()) => self.look(&nudge, tell),
+                () = sleep_until(looked + self.pause()) => {
+                    looked = Instant::now();
+                    self.look(&nudge, tell)
+                }
                 finding = findings.recv() => match finding {
                     Some(finding) => self.learn(finding, tell),
                     // Without it an end at the server would never be seen.

@@ -335,6 +335,12 @@ impl Gateway {
         &self.interface
     }
 
+    /// The number of its process while it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.service.as_ref().map(Service::id)
+    }
+
     /// Where it stands.
     #[must_use]
     pub const fn host(&self) -> &Host {

@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Use the machine in which waiting takes no time. Its first start on a host builds a kernel.
     #[arg(long)]
     pub(crate) time_travel: bool,
+    /// In that machine let waiting take its time: for figures by the clock on the wall.
+    #[arg(long, requires = "time_travel")]
+    pub(crate) wall_clock: bool,
     /// Copy a file into the machine, a program with its libraries. DST defaults to /run/files/NAME,
     /// which is in the machine's PATH.
     #[arg(long, value_name = "SRC[:DST]")]

@@ -1,7 +1,7 @@
 //! Groups of test programs, and where each runs: here, or on one of the machines of `vm`.
 //!
 //! A test program belongs to the group that its file's name begins with: `tests/kernel*.rs`,
-//! `tests/time_travel*.rs`, `tests/userspace*.rs`. Those in `tests/netns` run twice: here, and on a
+//! `tests/time_travel*`, `tests/userspace*.rs`. Those in `tests/netns` run twice: here, and on a
 //! machine with `$WGMFA_BACKEND=kernel`. Tests that cannot run everywhere are `#[ignore]`d
 //! there, so that plain `cargo test` passes on any machine; their group runs them. They find the
 //! programs of the product in `$WGMFA_BIN_DIR`.

@@ -37,7 +37,8 @@ pub(super) fn boot(args: &Args, task: &Task, scratch: &Path) -> Result<u8> {
     command
         .arg(format!("mem={}M", args.memory))
         .args(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"])
-        .args(["time-travel=inf-cpu", "random.trust_cpu=on"])
+        .args((!args.wall_clock).then_some("time-travel=inf-cpu"))
+        .arg("random.trust_cpu=on")
         .args(["stderr=1", "con=null", "ssl=null", "ssl0=null,fd:1"])
         .arg(format!("init={}", init.display()))
         .arg(format!("SCRATCH={}", scratch.display()))
