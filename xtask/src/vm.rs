@@ -31,6 +31,7 @@ pub(crate) const BOOT_SECONDS: &str = "60";
 
 /// What to run, and on what machine.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Args {
     /// Use the machine in which waiting takes no time. Its first start on a host builds a kernel.
     #[arg(long)]
