@@ -128,7 +128,7 @@ impl Link {
                 Ended::Status(status) => match status.code() {
                     Code::Aborted => (UNWANTED, Some(Command::StandDown)),
                     Code::PermissionDenied => (UNWANTED, Some(Command::Dismiss)),
-                    Code::Unauthenticated => (UNWANTED, None),
+                    Code::Unauthenticated => (UNWANTED, Some(Command::Distrust)),
                     _ => (backoff.wait(rng::jitter()), None),
                 },
                 _ => (backoff.wait(rng::jitter()), None),
@@ -232,7 +232,7 @@ impl Link {
                         renewal = Some(Box::pin(renew(channel.clone(), Arc::clone(&self.config))));
                     }
                     heartbeat += 1;
-                    conversation.asked(heartbeat, clock::now());
+                    conversation.asked(heartbeat, clock::boot());
                     say(Outbound::Heartbeat(wire::Heartbeat { number: heartbeat }))
                 }
                 renewed = finished(&mut renewal) => {

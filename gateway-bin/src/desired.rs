@@ -14,6 +14,8 @@ use mfa_wire::gateway as wire;
 use wg_types::{PeerConfig, PresharedKey, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
+use crate::hold::Terms;
+
 /// Names a peer's pre-shared key without telling it: equal marks, equal keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SessionMark {
@@ -32,6 +34,9 @@ pub struct DesiredPeer {
     pub mark: SessionMark,
     /// SHA-256 of the session's pre-shared key before this one; `None`: there was none.
     pub previous: Option<[u8; 32]>,
+    /// How long its session lasts at most, from when core said so; `None`: it has been
+    /// [taken over](Desired::take_lifetimes), or core does not say.
+    lifetime_left: Option<Duration>,
 }
 
 /// The interface as it must be, without its peers.
@@ -53,6 +58,8 @@ pub struct DesiredInterface {
     pub mfa_required: bool,
     /// How often core wants statistics; `None`: as this gateway is set.
     pub statistics_period: Option<Duration>,
+    /// How its sessions outlive core's absence; `None`: as long as the lease.
+    pub hold: Option<Terms>,
 }
 
 /// The whole of what core wants, as of one revision.
@@ -174,6 +181,17 @@ impl Desired {
         self.refused.clear();
     }
 
+    /// Takes one peer out, until core says something of it again.
+    pub fn hold_out(&mut self, key: &PublicKey) {
+        self.take(key);
+    }
+
+    /// Hands over how long sessions last from now on, where core has just said it.
+    pub fn take_lifetimes(&mut self) -> Vec<(PublicKey, Duration)> {
+        let peers = self.peers.iter_mut();
+        peers.filter_map(|(key, peer)| Some((*key, peer.lifetime_left.take()?))).collect()
+    }
+
     /// The revision that this is.
     #[must_use]
     pub const fn revision(&self) -> u64 {
@@ -267,7 +285,8 @@ impl Desired {
         config.allowed_ips.dedup();
         // One that cannot be read names no key.
         let previous = peer.previous_psk_sha256.and_then(|text| text.try_into().ok());
-        Ok(DesiredPeer { config, mark, previous })
+        let lifetime_left = peer.lifetime_left_millis.map(Duration::from_millis);
+        Ok(DesiredPeer { config, mark, previous, lifetime_left })
     }
 }
 
@@ -287,6 +306,11 @@ fn read_interface(interface: wire::InterfaceConfig) -> Result<DesiredInterface, 
         .collect::<Result<Vec<IpNet>, _>>()
         .or(Err(DesiredError::Interface("one of its addresses is none")))?;
     let period = u64::from(interface.statistics_period_millis);
+    let hold = (interface.outage_hold_millis > 0).then(|| Terms {
+        limit: Duration::from_millis(interface.outage_hold_millis),
+        threshold: Duration::from_millis(interface.idle_threshold_millis),
+        by_handshake: interface.idle_by_handshake,
+    });
     let private_key = PrivateKey::from_bytes(*key);
     Ok(DesiredInterface {
         location: interface.location_name,
@@ -297,6 +321,7 @@ fn read_interface(interface: wire::InterfaceConfig) -> Result<DesiredInterface, 
         mtu: Some(interface.mtu).filter(|&mtu| mtu != 0),
         mfa_required: interface.mfa_required,
         statistics_period: Some(Duration::from_millis(period)).filter(|period| !period.is_zero()),
+        hold,
     })
 }
 

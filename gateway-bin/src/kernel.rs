@@ -27,6 +27,12 @@ pub(crate) const COMMANDS: usize = 64;
 /// Between looks at the kernel at least this time passes, whatever core says.
 const PERIOD_MIN: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether the host has been suspended.
+const AWAKE: Duration = Duration::from_secs(1);
+
+/// A shorter suspend is none: what was read of two clocks one after the other.
+const SUSPEND_MIN: Duration = Duration::from_millis(100);
+
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
@@ -41,6 +47,8 @@ pub(crate) enum Command {
     StandDown,
     /// Core has dismissed this gateway.
     Dismiss,
+    /// Core is there, and does not know this gateway.
+    Distrust,
     /// Somebody wants to see the interface.
     Look(oneshot::Sender<Look>),
 }
@@ -108,6 +116,10 @@ enum Step {
     Obey(Vec<Command>),
     Retry,
     Check,
+    /// Core may be away, and sessions may be held.
+    Endure,
+    /// The host was suspended.
+    Resume,
 }
 
 /// What came of it.
@@ -137,6 +149,8 @@ impl Kernel {
         let mut number = 0_u64;
         let watchdog = systemd::watchdog_period();
         let mut alive_at = watchdog.map(|period| clock::now() + period);
+        let mut endured_at = clock::now();
+        let (mut awake_at, mut suspended) = (clock::now(), clock::suspended());
         loop {
             let period = hands.period(statistics_period);
             progress.send_modify(|progress| hands.tell(progress, period));
@@ -153,6 +167,18 @@ impl Kernel {
                 () = sleep_until(checked_at + period) => {
                     checked_at = clock::now();
                     Step::Check
+                }
+                () = at(hands.program.endures().map(|period| endured_at + period)) => {
+                    endured_at = clock::now();
+                    Step::Endure
+                }
+                () = sleep_until(awake_at + AWAKE) => {
+                    awake_at = clock::now();
+                    let before = core::mem::replace(&mut suspended, clock::suspended());
+                    if suspended.saturating_sub(before) < SUSPEND_MIN {
+                        continue;
+                    }
+                    Step::Resume
                 }
                 () = at(alive_at) => {
                     systemd::alive();
@@ -210,6 +236,8 @@ impl Hands {
             Step::Obey(commands) => self.obey(commands),
             Step::Retry => self.sync(),
             Step::Check => self.check(),
+            Step::Endure => self.endure(),
+            Step::Resume => self.resume(),
         }
     }
 
@@ -227,6 +255,7 @@ impl Hands {
                 }
                 Command::StandDown => self.program.stand_down(),
                 Command::Dismiss => self.program.dismiss(),
+                Command::Distrust => self.program.distrust(),
                 Command::Look(looker) => lookers.push(looker),
             }
         }
@@ -234,16 +263,46 @@ impl Hands {
         outcome.asked |= asked;
         reports.append(&mut outcome.reports);
         outcome.reports = reports;
-        if confirmed && let Err(error) = self.program.renew(clock::now()) {
-            let text = format!("the lease was not renewed: {error}");
-            tracing::error!("{text}");
-            outcome.error.get_or_insert(text);
+        if confirmed {
+            self.renew(&mut outcome);
         }
         for looker in lookers {
             let (interface, lease) = (self.program.look(), self.program.lease());
             let look = Look { interface, lease, at: clock::wall() };
             // Who has gone away meanwhile no longer wants to see it.
             let _ = looker.send(look);
+        }
+        outcome
+    }
+
+    fn renew(&mut self, outcome: &mut Outcome) {
+        if let Err(error) = self.program.renew(clock::boot()) {
+            let text = format!("the lease was not renewed: {error}");
+            tracing::error!("{text}");
+            outcome.error.get_or_insert(text);
+        }
+    }
+
+    fn endure(&mut self) -> Outcome {
+        let unsure = self.program.endure(clock::boot());
+        let mut outcome = self.sync();
+        self.renew(&mut outcome);
+        if unsure {
+            let reason = "sessions that were over here while core was away may live after all";
+            outcome.reports.push(Report::Resync(reason.to_owned()));
+        }
+        outcome
+    }
+
+    fn resume(&mut self) -> Outcome {
+        tracing::info!("the host was suspended; the lease is counted anew");
+        // Sessions may have come to their ends meanwhile, if any are held.
+        self.program.endure(clock::boot());
+        let mut outcome = self.sync();
+        if let Err(error) = self.program.resumed(clock::boot()) {
+            let text = format!("the gate was not set after a suspend: {error}");
+            tracing::error!("{text}");
+            outcome.error.get_or_insert(text);
         }
         outcome
     }
@@ -266,10 +325,10 @@ impl Hands {
 
     fn sync(&mut self) -> Outcome {
         if !self.program.is_behind() {
-            let _ = self.program.sync(clock::now());
+            let _ = self.program.sync(clock::boot());
             return Outcome::default();
         }
-        let result = self.program.sync(clock::now());
+        let result = self.program.sync(clock::boot());
         let error = self.judge(result.err());
         if error.is_none() {
             let peers = self.program.desired().map_or(0, |desired| desired.peers().len());
@@ -279,7 +338,7 @@ impl Hands {
     }
 
     fn check(&mut self) -> Outcome {
-        match self.program.check(clock::now(), clock::wall()) {
+        match self.program.check(clock::boot(), clock::wall()) {
             Ok(check) => {
                 let Drift { strangers_removed, peers_healed } = check.drift;
                 if check.drift != Drift::default() {
@@ -393,10 +452,10 @@ mod tests {
         let wg0 = FakeKernel::new().interface("wg0");
         let mut hands = Hands { program: Program::new(Box::new(wg0), lease), reopen: None };
         let snapshot = Update::Snapshot { snapshot: snapshot(1, [peer(1, 1, 1)]), fresh: true };
-        hands.obey(vec![Command::Update(snapshot), Command::Confirm(clock::now())]);
+        hands.obey(vec![Command::Update(snapshot), Command::Confirm(clock::boot())]);
         assert!(gate.open().is_some());
 
-        hands.obey(vec![Command::Confirm(clock::now()), Command::Dismiss]);
+        hands.obey(vec![Command::Confirm(clock::boot()), Command::Dismiss]);
 
         assert_eq!(gate.open(), None);
     }

@@ -4,6 +4,9 @@
 //! certain to be worth. It is not this process that shuts the gate but the kernel, when the time
 //! that was last granted is over: also if this process was killed, stopped or cut off. A location
 //! without MFA has no gate.
+//!
+//! Times are of a clock that goes on while the host is suspended; the kernel's own timers stand still then,
+//! so [`Lease::enforce`] is called after it.
 
 use core::fmt;
 use core::time::Duration;
@@ -75,6 +78,8 @@ pub struct Lease {
     without: Without,
     /// When the youngest heartbeat was sent that core has answered.
     confirmed: Option<Instant>,
+    /// How long after that traffic may pass where core wants sessions to outlive its absence.
+    hold: Option<Duration>,
     /// Why the kernel cannot hold it.
     unavailable: Option<String>,
     /// This process has built it.
@@ -105,6 +110,7 @@ impl Lease {
             length,
             without,
             confirmed: None,
+            hold: None,
             unavailable,
             built: false,
             released: false,
@@ -115,6 +121,46 @@ impl Lease {
     /// Notes that core has answered the heartbeat that was sent then.
     pub fn confirm(&mut self, sent_at: Instant) {
         self.confirmed = self.confirmed.max(Some(sent_at));
+    }
+
+    /// Says how long after core's last word traffic may pass, if that is longer than the lease. The kernel
+    /// is never granted more than the lease at once: should this process fail, that is all.
+    pub const fn set_hold(&mut self, hold: Option<Duration>) {
+        self.hold = hold;
+    }
+
+    /// How long the kernel holds the gate open by itself.
+    #[must_use]
+    pub const fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Whether core was heard within the lease.
+    #[must_use]
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.age(now).is_some_and(|age| age < self.length)
+    }
+
+    /// Forgets that core was ever heard: it was, and does not want this gateway.
+    pub const fn distrust(&mut self) {
+        self.confirmed = None;
+    }
+
+    /// Makes the kernel's time the true one, after it has stood still while the host was suspended.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`] of the kernel.
+    pub fn enforce(&mut self, now: Instant) -> Result<(), GateError> {
+        let left = self.left(now);
+        match (self.held(), left) {
+            (Some(gate), Some(left)) => gate.renew(left),
+            (Some(gate), None) => match gate.shut() {
+                Err(GateError::Gone) => Ok(()),
+                done => done,
+            },
+            (None, _) => Ok(()),
+        }
     }
 
     /// Sees to it that there is a whole gate before a peer enters.
@@ -173,6 +219,15 @@ impl Lease {
     /// [`GateError`] of the kernel.
     pub fn shut(&mut self) -> Result<(), GateError> {
         self.confirmed = None;
+        self.close()
+    }
+
+    /// Shuts the gate at once, until it is next renewed.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`] of the kernel.
+    pub fn close(&mut self) -> Result<(), GateError> {
         match self.held().map(|gate| gate.shut()) {
             None | Some(Ok(()) | Err(GateError::Gone)) => Ok(()),
             Some(Err(error)) => Err(error),
@@ -225,8 +280,18 @@ impl Lease {
         if mutant::on(Mutant::WholeLease) {
             return self.confirmed.map(|_| self.length);
         }
-        let age = now.saturating_duration_since(self.confirmed?);
-        self.length.checked_sub(age).filter(|left| !left.is_zero())
+        let age = self.age(now)?;
+        let limit = self.hold.unwrap_or_default().max(self.length);
+        let left = limit.checked_sub(age).filter(|left| !left.is_zero())?;
+        Some(if age < self.length {
+            self.length.saturating_sub(age)
+        } else {
+            left.min(self.length)
+        })
+    }
+
+    fn age(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.confirmed?))
     }
 }
 
@@ -351,6 +416,52 @@ mod tests {
         lease.confirm(now);
         lease.renew(now).unwrap();
         assert_eq!(lease.standing(), Standing::Open(LENGTH));
+    }
+
+    #[test]
+    fn in_a_hold_the_kernel_is_granted_a_lease_at_a_time_until_the_hold_is_over() {
+        let gate = FakeGate::default();
+        let mut lease = lease(&gate);
+        let sent = clock::now();
+        lease.prepare(sent).unwrap();
+        lease.set_hold(Some(secs(3600)));
+        lease.confirm(sent);
+        for (age, left) in [(0, 90), (80, 10), (89, 1), (90, 90), (3000, 90), (3520, 80), (3599, 1)]
+        {
+            lease.renew(sent + secs(age)).unwrap();
+            assert_eq!(lease.standing(), Standing::Open(secs(left)), "after {age} s");
+            assert_eq!(lease.is_fresh(sent + secs(age)), age < 90);
+        }
+        gate.shut_by_time();
+        lease.renew(sent + secs(3600)).unwrap();
+        assert_eq!(lease.standing(), Standing::Shut);
+    }
+
+    #[test]
+    fn who_is_not_wanted_any_more_holds_nothing() {
+        let gate = FakeGate::default();
+        let mut lease = lease(&gate);
+        let now = clock::now();
+        lease.prepare(now).unwrap();
+        lease.set_hold(Some(secs(3600)));
+        lease.confirm(now);
+        lease.distrust();
+        lease.renew(now + secs(1)).unwrap();
+        assert_eq!(lease.standing(), Standing::Shut);
+    }
+
+    #[test]
+    fn what_the_kernel_did_not_count_in_a_suspend_is_taken_off() {
+        let gate = FakeGate::default();
+        let mut lease = lease(&gate);
+        let sent = clock::now();
+        lease.prepare(sent).unwrap();
+        lease.confirm(sent);
+        lease.renew(sent).unwrap();
+        lease.enforce(sent + secs(60)).unwrap();
+        assert_eq!(lease.standing(), Standing::Open(secs(30)));
+        lease.enforce(sent + secs(8 * 3600)).unwrap();
+        assert_eq!(lease.standing(), Standing::Shut);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod desired;
 pub mod enroll;
 pub mod files;
 pub mod gateway;
+pub mod hold;
 pub(crate) mod host;
 pub mod identity;
 #[cfg(test)]

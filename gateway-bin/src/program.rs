@@ -10,6 +10,7 @@
 //! verifies them comes after. Anything else looks first. Calls block on the kernel and take no
 //! timers: the driver in [`kernel`](crate::kernel) calls again.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
@@ -21,6 +22,7 @@ use wg_netlink::{ApplyError, Backend, WireGuard};
 use wg_types::{Interface, InterfaceConfig, Peer, PeerUpdate, PublicKey};
 
 use crate::desired::{Desired, DesiredError, DesiredInterface};
+use crate::hold::Hold;
 use crate::lease::{Lease, Standing};
 use crate::reconcile::{Known, is_cut, reconcile, without_looking};
 use crate::{clock, stats};
@@ -46,6 +48,11 @@ pub struct Program {
     applied_at: Option<Instant>,
     verified_at: Option<Instant>,
     cuts: Vec<wire::Cut>,
+    hold: Hold,
+    /// Whether core has said something that the hold has not learnt, and whether it was the whole.
+    unlearnt: Option<bool>,
+    /// Whether sessions are held open because core is away.
+    holding: bool,
 }
 
 /// How far the kernel may be from the desired state.
@@ -136,6 +143,9 @@ impl Program {
             applied_at: None,
             verified_at: None,
             cuts: Vec::new(),
+            hold: Hold::default(),
+            unlearnt: None,
+            holding: false,
         }
     }
 
@@ -162,12 +172,14 @@ impl Program {
                     return Err(DesiredError::Older { given: desired.revision(), have });
                 }
                 self.desired = Some(desired);
+                self.unlearnt = Some(true);
                 self.behind = Behind::Everything;
             }
             Update::Change(change) => {
                 let base = change.base_revision;
                 let desired = self.desired.as_mut().ok_or(DesiredError::Gap { base, have: 0 })?;
                 let touched = desired.change(change)?;
+                self.unlearnt.get_or_insert(false);
                 self.behind.add(touched);
             }
         }
@@ -181,6 +193,7 @@ impl Program {
     ///
     /// [`SyncError`]; whatever part was done stays done, and calling again is safe.
     pub fn sync(&mut self, now: Instant) -> Result<Option<u64>, SyncError> {
+        self.learn(now);
         let Some(desired) = &self.desired else { return Ok(None) };
         // Until all went well the worst is assumed.
         match core::mem::replace(&mut self.behind, Behind::Everything) {
@@ -208,6 +221,7 @@ impl Program {
             }
             Behind::Peers(_) | Behind::Everything => {
                 let gate = self.prepare(now);
+                self.shut_if_all_leave();
                 self.repair(None, gate)?;
                 self.finish(now)?;
             }
@@ -221,9 +235,14 @@ impl Program {
     ///
     /// [`SyncError`] if the kernel cannot be read, or not be set right.
     pub fn check(&mut self, now: Instant, wall: SystemTime) -> Result<Check, SyncError> {
+        self.learn(now);
         let found = self.wireguard.interface()?;
         let Some(desired) = &self.desired else { return Ok(Check::default()) };
-        let peers = stats::of_peers(&found.peers, desired, wall);
+        let mut peers = stats::of_peers(&found.peers, desired, wall);
+        if let Some(terms) = desired.interface().hold {
+            self.hold.look(&found.peers, terms, now, wall);
+            stats::add_quiet(&mut peers, |key| self.hold.quiet(key, now));
+        }
         if mutant::on(Mutant::Cached) || mutant::on(Mutant::NoHealing) {
             return Ok(Check { peers, drift: Drift::default() });
         }
@@ -258,6 +277,66 @@ impl Program {
         self.lease.renew(now).inspect_err(|_| self.behind = Behind::Everything)
     }
 
+    /// How often [`endure`](Self::endure) is to be called; `None`: this location has no hold.
+    #[must_use]
+    pub fn endures(&self) -> Option<Duration> {
+        self.desired.as_ref()?.interface().hold.map(|_| self.lease.length() / 6)
+    }
+
+    /// In a location whose sessions outlive core's absence: takes out those that are over, if core is away.
+    /// Returns whether core must say again whom it wants. [`sync`](Self::sync) and
+    /// [`renew`](Self::renew) make it so.
+    pub fn endure(&mut self, now: Instant) -> bool {
+        self.learn(now);
+        let Some(desired) = &mut self.desired else { return false };
+        let Some(terms) = desired.interface().hold else { return false };
+        let is_fresh = self.lease.is_fresh(now);
+        if self.verified.is_some() && core::mem::replace(&mut self.holding, !is_fresh) == is_fresh {
+            if is_fresh {
+                tracing::info!("core is back; it judges the sessions again");
+            } else {
+                let limit = terms.limit;
+                tracing::warn!(?limit, "core is away; its sessions are held, and judged here");
+            }
+        }
+        if is_fresh {
+            return self.hold.trust(now);
+        }
+        let over: BTreeSet<_> = self.hold.judge(terms, now).into_iter().collect();
+        if !over.is_empty() {
+            tracing::info!(sessions = over.len(), "sessions were over while core was away");
+            for key in &over {
+                desired.hold_out(key);
+            }
+            self.behind.add(over);
+        }
+        false
+    }
+
+    /// Makes the kernel's time the true one after a suspend of the host, in which it stood still.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError`] of the kernel.
+    pub fn resumed(&mut self, now: Instant) -> Result<(), GateError> {
+        if self.is_gated() { self.lease.enforce(now) } else { Ok(()) }
+    }
+
+    /// Core was heard, and does not know this gateway: its word of before is worth the lease that runs.
+    pub const fn distrust(&mut self) {
+        self.lease.distrust();
+    }
+
+    /// Lets the hold know what core has said.
+    fn learn(&mut self, now: Instant) {
+        if let Some(desired) = &mut self.desired
+            && let Some(whole) = self.unlearnt.take()
+        {
+            self.hold.learn(desired, whole, now);
+            self.lease.set_hold(desired.interface().hold.map(|terms| terms.limit));
+        }
+    }
+
     fn is_gated(&self) -> bool {
         self.desired.as_ref().is_some_and(|desired| desired.interface().mfa_required)
     }
@@ -284,6 +363,8 @@ impl Program {
         self.known = Known::default();
         self.behind = Behind::Nothing;
         self.verified = None;
+        self.hold = Hold::default();
+        self.lease.set_hold(None);
     }
 
     /// Takes all peers of a location with MFA out: core has dismissed this gateway.
@@ -404,6 +485,19 @@ impl Program {
         }
         gate?;
         Err(SyncError::Differs)
+    }
+
+    /// Where all of many peers leave, nothing passes from here on: to lock them takes a while. Once they
+    /// are out the gate opens again. A peer that stays would lose packets, so then each is locked.
+    fn shut_if_all_leave(&mut self) {
+        let all = self.desired.as_ref().is_some_and(|desired| desired.peers().is_empty());
+        if all
+            && self.is_gated()
+            && self.known.len() > SHORT_WAY_AT_MOST
+            && let Err(error) = self.lease.close()
+        {
+            tracing::error!("the gate was not shut for the peers that leave: {error}");
+        }
     }
 
     /// Sees to it that there is a gate before a peer enters, where there has to be one.

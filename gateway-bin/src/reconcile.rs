@@ -81,6 +81,18 @@ impl Known {
         }
     }
 
+    /// How many peers it remembers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Tells whether it remembers none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     fn keep(&mut self, peer: &DesiredPeer) {
         let psk = fingerprint(peer.config.preshared_key.as_ref());
         let memory = Memory { mark: peer.mark, psk, rest: rest(&peer.config) };

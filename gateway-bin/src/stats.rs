@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::time::SystemTime;
 
 use mfa_wire::gateway as wire;
-use wg_types::{Peer, PeerStats};
+use wg_types::{Peer, PeerStats, PublicKey};
 
 use crate::desired::Desired;
 use crate::program::Check;
@@ -17,6 +17,16 @@ const PEERS_A_MESSAGE: usize = 4000;
 pub fn of_peers(found: &[Peer], desired: &Desired, now: SystemTime) -> Vec<wire::PeerStats> {
     let wanted = |peer: &&Peer| desired.peers().contains_key(&peer.config.public_key);
     found.iter().filter(wanted).map(|peer| of_peer(&peer.stats, now)).collect()
+}
+
+/// Adds for how long each peer has shown no sign of life, as far as that is known.
+pub fn add_quiet(peers: &mut [wire::PeerStats], quiet: impl Fn(&PublicKey) -> Option<Duration>) {
+    for peer in peers {
+        let key = peer.public_key.as_slice().try_into().ok().map(PublicKey::from_bytes);
+        peer.quiet_millis = key
+            .and_then(|key| quiet(&key))
+            .map(|quiet| u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX));
+    }
 }
 
 /// Puts a check into messages: one also if there is no peer.
@@ -52,6 +62,7 @@ fn of_peer(stats: &PeerStats, now: SystemTime) -> wire::PeerStats {
         tx_bytes: stats.tx_bytes,
         handshake_age_millis: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         endpoint: stats.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
+        quiet_millis: None,
     }
 }
 

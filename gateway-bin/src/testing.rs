@@ -52,6 +52,7 @@ pub(crate) fn peer(n: u8, session: i64, generation: u32) -> wire::Peer {
         generation,
         previous_psk_sha256: (generation > 1)
             .then(|| Sha256::digest(psk(session, generation - 1)).to_vec()),
+        lifetime_left_millis: None,
     }
 }
 
@@ -69,7 +70,7 @@ pub(crate) fn snapshot(
             addresses: vec!["10.1.0.254/24".into()],
             mtu: 0,
             mfa_required: true,
-            statistics_period_millis: 0,
+            ..wire::InterfaceConfig::default()
         }),
         peers: peers.into_iter().collect(),
         part: 0,

@@ -8,15 +8,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mutant::Mutant;
+use wg_types::traffic::Window;
 
 use crate::id::{GatewayId, SessionId};
 use crate::policy::{IdleMode, IdlePolicy};
 use crate::time::Timestamp;
 
-mod traffic;
-
-pub use traffic::Counters;
-use traffic::Window;
+pub use wg_types::traffic::Counters;
 
 /// What one gateway says of one session's peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

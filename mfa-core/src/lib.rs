@@ -26,6 +26,7 @@ pub mod enroll;
 pub mod factor;
 pub mod id;
 pub mod idle;
+pub mod link;
 pub mod method;
 pub mod policy;
 pub mod rotate;

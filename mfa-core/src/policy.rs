@@ -4,11 +4,15 @@
 
 mod daily;
 mod idle;
+mod link;
+mod outage;
 
 use core::time::Duration;
 
 pub use daily::DailyEnd;
 pub use idle::{IdleMode, IdlePolicy, PolicyWarning};
+pub use link::LinkLoss;
+pub use outage::OutageHold;
 
 use crate::method::{Method, MethodSet};
 use crate::rotate::PskPolicy;
@@ -102,6 +106,8 @@ pub struct LocationPolicy {
     lifetime: Lifetime,
     psk: PskPolicy,
     daily_end: Option<DailyEnd>,
+    link_loss: Option<LinkLoss>,
+    outage_hold: Option<OutageHold>,
 }
 
 impl LocationPolicy {
@@ -123,6 +129,8 @@ impl LocationPolicy {
             lifetime: Lifetime::default(),
             psk: PskPolicy::default(),
             daily_end: None,
+            link_loss: None,
+            outage_hold: None,
         }
     }
 
@@ -138,7 +146,7 @@ impl LocationPolicy {
         lifetime: Lifetime,
         psk: PskPolicy,
     ) -> Result<Self, PolicyError> {
-        Self { mfa, methods, idle, lifetime, psk, daily_end: None }.checked()
+        Self { mfa, methods, idle, lifetime, psk, ..Self::recommended() }.checked()
     }
 
     /// Returns the policy with MFA switched on or off.
@@ -183,6 +191,19 @@ impl LocationPolicy {
         Self { daily_end, ..self }
     }
 
+    /// Returns the policy with another limit for a lost link; `None`: there is none.
+    #[must_use]
+    pub const fn with_link_loss(self, link_loss: Option<LinkLoss>) -> Self {
+        Self { link_loss, ..self }
+    }
+
+    /// Returns the policy with another hold for sessions while core is away; `None`: the gateways'
+    /// lease ends their traffic.
+    #[must_use]
+    pub const fn with_outage_hold(self, outage_hold: Option<OutageHold>) -> Self {
+        Self { outage_hold, ..self }
+    }
+
     /// Returns whether a second factor is asked.
     #[must_use]
     pub const fn mfa(&self) -> Mfa {
@@ -211,6 +232,18 @@ impl LocationPolicy {
     #[must_use]
     pub const fn daily_end(&self) -> Option<DailyEnd> {
         self.daily_end
+    }
+
+    /// Returns how long nothing at all may come from a peer; `None`: as long as it is not idle.
+    #[must_use]
+    pub const fn link_loss(&self) -> Option<LinkLoss> {
+        self.link_loss
+    }
+
+    /// Returns how long sessions outlive core's absence; `None`: as long as the gateways' lease.
+    #[must_use]
+    pub const fn outage_hold(&self) -> Option<OutageHold> {
+        self.outage_hold
     }
 
     /// Returns when a session that is proven at `now` ends at the latest.
@@ -305,6 +338,26 @@ pub enum PolicyError {
         max = PskPolicy::MAX_PERIOD
     )]
     RotationOutOfRange {
+        /// The refused value.
+        given: Duration,
+    },
+    /// Peers whose link works would be ended, or hardly ever those whose link is lost.
+    #[error(
+        "a link-loss timer of {given:?} is out of range; use {min:?} to {max:?}, or off",
+        min = LinkLoss::MIN,
+        max = LinkLoss::MAX
+    )]
+    LinkLossOutOfRange {
+        /// The refused value.
+        given: Duration,
+    },
+    /// Shorter than the lease itself, or longer than anyone should trust.
+    #[error(
+        "a hold of {given:?} for outages of core is out of range; use {min:?} to {max:?}, or off",
+        min = OutageHold::MIN,
+        max = OutageHold::MAX
+    )]
+    OutageHoldOutOfRange {
         /// The refused value.
         given: Duration,
     },

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use diesel::prelude::*;
 use ipnet::IpNet;
 use mfa_core::id::{DeviceId, LocationId};
+use mfa_core::policy::OutageHold;
 
 use crate::schema::device_address;
 use crate::value::{family, from_ip_bytes, host, to_ip_bytes, to_millis};
@@ -107,12 +108,17 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes a device's addresses away; they rest before another device gets them.
+    /// Takes a device's addresses away; they rest before another device gets them. Where gateways may go on
+    /// without core, one of them may know the device for as long as that.
     pub(crate) fn release_addresses(&mut self, by: By, device: DeviceId) -> Result<(), StoreError> {
+        let holds =
+            self.locations()?.into_iter().filter_map(|one| one.settings.policy.outage_hold());
+        let longest = holds.map(OutageHold::get).max().unwrap_or_default();
+        let rest = ADDRESS_REST.max(longest);
         diesel::update(device_address::table.filter(device_address::device_id.eq(device.get())))
             .set((
                 device_address::device_id.eq(None::<i64>),
-                device_address::rest_until.eq(to_millis(by.now.saturating_add(ADDRESS_REST))),
+                device_address::rest_until.eq(to_millis(by.now.saturating_add(rest))),
             ))
             .execute(&mut self.conn)?;
         Ok(())

@@ -6,11 +6,12 @@ use diesel::prelude::*;
 use ipnet::IpNet;
 use mfa_core::id::{LocationId, SessionId};
 use mfa_core::rotate::PskGeneration;
+use mfa_core::time::Timestamp;
 use wg_types::{PresharedKey, PublicKey};
 
 use crate::schema::{device, device_address, session, user_account, user_group_member};
 use crate::session::{generation, psk_place};
-use crate::value::{from_ip_bytes, host, to_digest, to_key};
+use crate::value::{from_ip_bytes, from_millis, host, to_digest, to_key};
 use crate::{Location, Snapshot, StoreError};
 
 /// A peer that the gateways of a location should have.
@@ -39,6 +40,8 @@ pub struct DesiredSession {
     /// SHA-256 of the PSK of the generation before; `None`: there was none. What has it is of this
     /// session, and needs no removal.
     pub previous_psk_digest: Option<[u8; 32]>,
+    /// When it ends at the latest.
+    pub lifetime_ends: Timestamp,
 }
 
 /// A session's PSK as it is stored.
@@ -51,6 +54,7 @@ struct Sealed {
     next_psk: Option<Vec<u8>>,
     next_set_at: Option<i64>,
     previous_psk_digest: Option<Vec<u8>>,
+    lifetime_ends_at: i64,
 }
 
 struct Found {
@@ -111,6 +115,7 @@ impl Snapshot {
             generation,
             psk: PresharedKey::from_bytes(*psk),
             previous_psk_digest: previous.map(|text| to_digest(text, "session")).transpose()?,
+            lifetime_ends: from_millis(row.lifetime_ends_at),
         })
     }
 

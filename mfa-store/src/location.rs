@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use ipnet::IpNet;
 use mfa_core::connect::EndReason;
 use mfa_core::id::{LocationId, UserId};
-use mfa_core::policy::{IdlePolicy, Lifetime, LocationPolicy, Mfa};
+use mfa_core::policy::{IdlePolicy, Lifetime, LinkLoss, LocationPolicy, Mfa, OutageHold};
 use mfa_core::rotate::PskPolicy;
 use mfa_core::time::Timestamp;
 use serde_json::json;
@@ -100,6 +100,8 @@ struct Settings {
     lifetime_millis: i64,
     psk_rotation_millis: i64,
     daily_end: String,
+    link_loss_millis: i64,
+    outage_hold_millis: i64,
 }
 
 impl From<&LocationSettings> for Settings {
@@ -121,6 +123,8 @@ impl From<&LocationSettings> for Settings {
             lifetime_millis: to_span(policy.lifetime().get()),
             psk_rotation_millis: rotation_millis(policy.psk()),
             daily_end: policy.daily_end().map_or_else(String::new, |end| end.to_string()),
+            link_loss_millis: policy.link_loss().map_or(0, |limit| to_span(limit.get())),
+            outage_hold_millis: policy.outage_hold().map_or(0, |hold| to_span(hold.get())),
         }
     }
 }
@@ -156,6 +160,14 @@ impl Settings {
             "" => None,
             text => Some(text.parse().ok()?),
         };
+        let link_loss = match self.link_loss_millis {
+            0 => None,
+            millis => Some(LinkLoss::new(from_span(millis)).ok()?),
+        };
+        let outage_hold = match self.outage_hold_millis {
+            0 => None,
+            millis => Some(OutageHold::new(from_span(millis)).ok()?),
+        };
         let policy = LocationPolicy::new(
             Mfa::from_code(&self.mfa)?,
             self.methods.parse().ok()?,
@@ -163,7 +175,8 @@ impl Settings {
             Lifetime::new(from_span(self.lifetime_millis)).ok()?,
             psk,
         );
-        Some(policy.ok()?.with_daily_end(daily_end))
+        let policy = policy.ok()?.with_daily_end(daily_end);
+        Some(policy.with_link_loss(link_loss).with_outage_hold(outage_hold))
     }
 }
 
@@ -464,5 +477,7 @@ fn describe(settings: &LocationSettings) -> serde_json::Value {
         "lifetime_millis": to_span(policy.lifetime().get()),
         "psk_rotation_millis": rotation_millis(policy.psk()),
         "daily_end": policy.daily_end().map(|end| end.to_string()),
+        "link_loss_millis": policy.link_loss().map(|limit| to_span(limit.get())),
+        "outage_hold_millis": policy.outage_hold().map(|hold| to_span(hold.get())),
     })
 }

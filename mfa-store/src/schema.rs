@@ -113,6 +113,8 @@ table! {
         lifetime_millis -> BigInt,
         psk_rotation_millis -> BigInt,
         daily_end -> Text,
+        link_loss_millis -> BigInt,
+        outage_hold_millis -> BigInt,
         revision -> BigInt,
         pruned_revision -> BigInt,
         config_version -> BigInt,
@@ -258,6 +260,7 @@ table! {
         next_revision -> Nullable<BigInt>,
         previous_psk_digest -> Nullable<Binary>,
         end_revision -> Nullable<BigInt>,
+        heard_at -> Nullable<BigInt>,
     }
 }
 

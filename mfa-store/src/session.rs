@@ -65,6 +65,8 @@ pub struct SessionInfo {
     pub connected: Option<Timestamp>,
     /// The last sign of life; the beginning counts as one.
     pub last_activity: Timestamp,
+    /// When the peer was last heard, be it a keepalive; `None`: nobody looks, or it was not yet.
+    pub last_heard: Option<Timestamp>,
     /// When it ended, and why; `None`: it lives.
     pub ended: Option<(Timestamp, EndReason)>,
     /// Bytes that the gateways received from the peer.
@@ -86,7 +88,7 @@ pub struct Activity {
     pub tx_added: u64,
 }
 
-/// What came of [`Tx::end_quiet_session`].
+/// What came of [`Tx::end_quiet_session`] and [`Tx::end_lost_session`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Quiet {
     /// It was live and has ended.
@@ -110,6 +112,7 @@ struct Row {
     lifetime_ends_at: i64,
     connected_at: Option<i64>,
     active_at: i64,
+    heard_at: Option<i64>,
     ended_at: Option<i64>,
     end_reason: Option<String>,
     rx_bytes: i64,
@@ -135,6 +138,7 @@ impl TryFrom<Row> for SessionInfo {
             lifetime_ends: from_millis(row.lifetime_ends_at),
             connected: row.connected_at.map(from_millis),
             last_activity: from_millis(row.active_at),
+            last_heard: row.heard_at.map(from_millis),
             ended: match (row.ended_at, reason) {
                 (None, _) => None,
                 (Some(at), Some(Some(reason))) => Some((from_millis(at), reason)),
@@ -320,7 +324,7 @@ impl Tx {
         Ok(SessionId::new(id))
     }
 
-    /// Extends a live session that was renewed by a fresh proof. Its peer is not touched. Returns
+    /// Extends a live session that was renewed by a fresh proof. Its peer stays as it is. Returns
     /// whether it was live.
     ///
     /// # Errors
@@ -341,6 +345,14 @@ impl Tx {
             ))
             .execute(&mut self.conn)?;
         if renewed > 0 {
+            // Where gateways hold sessions while core is away, they must know the new end.
+            if let Some(found) = self.session(id)?
+                && let Some(place) = self.location(found.subject.location)?
+                && place.settings.policy.outage_hold().is_some()
+                && let Some(device) = self.device(found.subject.device)?
+            {
+                self.touch(place.id, Some(&device.public_key))?;
+            }
             let detail = json!({ "method": method.code(), "until": to_millis(lifetime_ends) });
             self.audit(by, "session.renew", format_args!("session:{id}"), &detail)?;
         }
@@ -382,6 +394,47 @@ impl Tx {
         }
         let ended = self.end_session(by, id, EndReason::Idle)?;
         Ok(if ended { Quiet::Ended } else { Quiet::Over })
+    }
+
+    /// Ends a session as [`EndReason::LinkLost`] unless somebody has heard of its peer after `heard`,
+    /// which is when the caller last did.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn end_lost_session(
+        &mut self,
+        by: By,
+        id: SessionId,
+        heard: Timestamp,
+    ) -> Result<Quiet, StoreError> {
+        let Some(found) = self.live_sessions(Scope::Session(id))?.pop() else {
+            return Ok(Quiet::Over);
+        };
+        let later = found.last_heard.max(Some(found.last_activity)).filter(|at| *at > heard);
+        if let Some(at) = later {
+            return Ok(Quiet::HeardSince(at));
+        }
+        let ended = self.end_session(by, id, EndReason::LinkLost)?;
+        Ok(if ended { Quiet::Ended } else { Quiet::Over })
+    }
+
+    /// Notes when peers were last heard, be it a keepalive. Only forwards, as
+    /// [`note_activity`](Self::note_activity).
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn note_heard(&mut self, heard: &[(SessionId, Timestamp)]) -> Result<(), StoreError> {
+        for (id, at) in heard {
+            let at = to_millis(*at);
+            let live = session::table.find(id.get()).filter(session::ended_at.is_null());
+            let older = session::heard_at.is_null().or(session::heard_at.lt(at));
+            diesel::update(live.filter(older))
+                .set(session::heard_at.eq(at))
+                .execute(&mut self.conn)?;
+        }
+        Ok(())
     }
 
     /// Ends all live sessions of `scope`. This is the one way in which sessions end, whatever the

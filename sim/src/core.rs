@@ -833,6 +833,7 @@ fn peers(db: &Db, location: usize, of: impl Fn(&PublicKey) -> bool) -> Vec<wire:
             session_id: session.id,
             generation: 1,
             previous_psk_sha256: None,
+            lifetime_left_millis: None,
         })
         .collect()
 }
@@ -847,7 +848,7 @@ fn snapshot(revision: i64, peers: Vec<wire::Peer>) -> wire::Snapshot {
             addresses: vec!["10.0.0.1/24".into(), "10.1.0.1/24".into()],
             mtu: 0,
             mfa_required: true,
-            statistics_period_millis: 0,
+            ..wire::InterfaceConfig::default()
         }),
         peers,
         part: 0,

@@ -102,6 +102,7 @@ impl SessionRow {
             lifetime_ends: self.lifetime_ends,
             connected: self.connected,
             last_activity: self.active_at,
+            last_heard: None,
             ended: self.ended,
             rx_bytes: self.rx_bytes,
             tx_bytes: self.tx_bytes,

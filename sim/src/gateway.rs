@@ -479,6 +479,7 @@ impl World {
                 _ => None,
             },
             endpoint: String::new(),
+            quiet_millis: None,
         };
         let stats = wire::Stats {
             number: process.reports,

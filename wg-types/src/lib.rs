@@ -8,6 +8,7 @@ pub mod key;
 pub mod peer;
 pub mod stats;
 pub mod timers;
+pub mod traffic;
 
 pub use interface::{Interface, InterfaceConfig};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};

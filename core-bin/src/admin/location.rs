@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use mfa_core::method::{Method, MethodSet};
-use mfa_core::policy::{DailyEnd, IdleMode, Mfa, PolicyError};
+use mfa_core::policy::{DailyEnd, IdleMode, LinkLoss, Mfa, OutageHold, PolicyError};
 use mfa_core::rotate::PskPolicy;
 use mfa_core::token::Token;
 use mfa_store::{Location, LocationSettings, Scope, StoreError};
@@ -140,6 +140,15 @@ pub struct Changes {
     /// `18:30 Europe/Warsaw`; off: none. Holds for sessions that begin from now on. [default: off]
     #[arg(long, value_name = "HH:MM ZONE|off")]
     session_ends_at: Option<EndsAt>,
+    /// How long nothing at all may come from a client, keepalives included, before its session ends; off:
+    /// the peer disconnect threshold alone decides. Needs a keepalive. [default: off]
+    #[arg(long, value_name = "TIME|off")]
+    link_loss: Option<Limit<LinkLoss>>,
+    /// How long live sessions go on when gateways cannot reach core, each until its own lifetime or
+    /// idleness, which its gateway judges; off: 90 seconds, the lease. Until core is back nobody can be
+    /// disconnected. [default: off]
+    #[arg(long, value_name = "TIME|off")]
+    core_outage_hold: Option<Limit<OutageHold>>,
     /// How often the pre-shared key of a session in use is replaced, without interrupting it; off: it
     /// serves until the session ends. [default: 10m]
     #[arg(long, value_name = "TIME|off")]
@@ -162,6 +171,39 @@ impl FromStr for EndsAt {
             return Ok(Self(None));
         }
         text.parse().map(|end| Self(Some(end)))
+    }
+}
+
+/// `off`, or a time span within its range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Limit<T>(Option<T>);
+
+impl<T: FromSpan> FromStr for Limit<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self(None));
+        }
+        let span: Span = text.parse().map_err(|error| format!("{error}, or off"))?;
+        T::from_span(span.duration()).map(|limit| Self(Some(limit))).map_err(|e| e.to_string())
+    }
+}
+
+/// What is a time span within a range.
+pub(super) trait FromSpan: Sized {
+    fn from_span(span: Duration) -> Result<Self, PolicyError>;
+}
+
+impl FromSpan for LinkLoss {
+    fn from_span(span: Duration) -> Result<Self, PolicyError> {
+        Self::new(span)
+    }
+}
+
+impl FromSpan for OutageHold {
+    fn from_span(span: Duration) -> Result<Self, PolicyError> {
+        Self::new(span)
     }
 }
 
@@ -353,6 +395,8 @@ impl From<Changes> for LocationChange {
             idle_mode: changes.idle_mode,
             lifetime: changes.session_lifetime.map(Span::duration),
             daily_end: changes.session_ends_at.map(|EndsAt(end)| end),
+            link_loss: changes.link_loss.map(|Limit(limit)| limit),
+            outage_hold: changes.core_outage_hold.map(|Limit(limit)| limit),
             psk: changes.psk_rotation.map(|Rotation(policy)| policy),
             groups: changes
                 .groups
@@ -411,7 +455,8 @@ fn show(location: &Location, groups: &[String]) -> Answer {
     let mut text = format!(
         "{}\n  addresses: {}\n  endpoint: {}\n  listen port: {}\n  public key: {}\n  \
          allowed IPs: {}\n  DNS: {}\n  keepalive: {}\n  groups: {}\n  MFA: {}\n  methods: {}\n  \
-         peer disconnect threshold: {} s (by {})\n  session lifetime: {}\n  sessions end at: {}\n  PSK rotation: {}",
+         peer disconnect threshold: {} s (by {})\n  session lifetime: {}\n  sessions end at: {}\n  \
+         link loss: {}\n  hold while core is away: {}\n  PSK rotation: {}",
         settings.name,
         listed(&settings.addresses),
         settings.endpoint,
@@ -427,6 +472,8 @@ fn show(location: &Location, groups: &[String]) -> Answer {
         policy.idle().mode(),
         Span::from_secs(policy.lifetime().get().as_secs()),
         policy.daily_end().map_or_else(|| "no time of day".into(), |end| end.to_string()),
+        limit(policy.link_loss().map(LinkLoss::get)),
+        limit(policy.outage_hold().map(OutageHold::get)),
         match policy.psk() {
             PskPolicy::Fixed => "off".into(),
             PskPolicy::Every(period) => format!("every {}", Span::from(period.get())),
@@ -436,6 +483,10 @@ fn show(location: &Location, groups: &[String]) -> Answer {
         text = format!("{text}\n\nWarning: {warning}");
     }
     Answer::new(describe(location, groups), text)
+}
+
+fn limit(span: Option<Duration>) -> String {
+    span.map_or_else(|| "off".into(), |span| Span::from(span).to_string())
 }
 
 fn warnings(location: &Location) -> Vec<String> {
@@ -465,6 +516,8 @@ fn describe(location: &Location, groups: &[String]) -> Value {
         "idle_mode": policy.idle().mode().code(),
         "session_lifetime_seconds": policy.lifetime().get().as_secs(),
         "session_ends_at": policy.daily_end().map(|end| end.to_string()),
+        "link_loss_seconds": policy.link_loss().map(|limit| limit.get().as_secs()),
+        "core_outage_hold_seconds": policy.outage_hold().map(|hold| hold.get().as_secs()),
         "psk_rotation_seconds": match policy.psk() {
             PskPolicy::Fixed => Value::Null,
             PskPolicy::Every(period) => period.get().as_secs().into(),

@@ -10,7 +10,7 @@ use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
-use mfa_core::policy::Mfa;
+use mfa_core::policy::{LinkLoss, Mfa, OutageHold};
 use mfa_core::rotate::PskPolicy;
 use mfa_core::token::Token;
 use mfa_store::Location;
@@ -94,6 +94,14 @@ struct LocationBody {
     idle_mode: Option<String>,
     /// Seconds that a session lasts at most.
     session_lifetime_seconds: Option<u64>,
+    /// The local time of day at which every session ends, with its time zone: `18:30 Europe/Warsaw`; `off`:
+    /// none.
+    session_ends_at: Option<String>,
+    /// Seconds for which nothing at all may come from a client before its session ends; 0: no limit.
+    link_loss_seconds: Option<u64>,
+    /// Seconds for which live sessions go on when gateways cannot reach core, each until its own lifetime
+    /// or idleness; 0: 90 seconds, the lease.
+    core_outage_hold_seconds: Option<u64>,
     /// Seconds between a session's pre-shared keys; 0: one for the whole session.
     psk_rotation_seconds: Option<u64>,
     /// The groups that may use it; none: everyone.
@@ -107,9 +115,23 @@ impl LocationBody {
             0 => Ok(PskPolicy::Fixed),
             seconds => PskPolicy::every(Duration::from_secs(seconds)),
         });
+        let daily_end = self.session_ends_at.map(|text| match text.as_str() {
+            "off" => Ok(None),
+            text => text.parse().map(Some),
+        });
+        let link_loss = self.link_loss_seconds.map(|seconds| match seconds {
+            0 => Ok(None),
+            seconds => LinkLoss::new(Duration::from_secs(seconds)).map(Some),
+        });
+        let outage_hold = self.core_outage_hold_seconds.map(|seconds| match seconds {
+            0 => Ok(None),
+            seconds => OutageHold::new(Duration::from_secs(seconds)).map(Some),
+        });
         let idle_mode = self.idle_mode.map(|mode| mode.parse());
         Ok(LocationChange {
-            daily_end: None,
+            daily_end: daily_end.transpose().map_err(Problem::bad)?,
+            link_loss: link_loss.transpose().map_err(Problem::bad)?,
+            outage_hold: outage_hold.transpose().map_err(Problem::bad)?,
             name: self.name,
             endpoint: self.endpoint,
             listen_port: self.listen_port,

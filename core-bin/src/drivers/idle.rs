@@ -11,15 +11,18 @@
 //! What is decided is decided in [`Follower`]; here are the store and the time.
 
 mod follower;
+mod links;
+mod outage;
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mfa_core::connect::EndReason;
-use mfa_core::id::SessionId;
+use mfa_core::id::{LocationId, SessionId};
+use mfa_core::policy::{LinkLoss, OutageHold};
 use mfa_core::time::Timestamp;
-use mfa_store::{Actor, By, Location, Quiet, Scope, Snapshot, StoreError};
+use mfa_store::{Actor, By, Location, Quiet, Scope, SessionInfo, Snapshot, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -27,6 +30,8 @@ use crate::app::App;
 use crate::link::StatsReport;
 
 pub use follower::{Follower, Found};
+pub use links::Links;
+pub use outage::Outages;
 
 /// How soon another core can know of a sign of life.
 const NEWS: Duration = Duration::from_secs(2);
@@ -36,13 +41,16 @@ const NEWS: Duration = Duration::from_secs(2);
 pub struct IdleDriver {
     app: Arc<App>,
     follower: Follower,
+    links: Links,
+    outages: Outages,
 }
 
 impl IdleDriver {
     /// Starts with no session; the first look takes over those that live.
     #[must_use]
     pub fn new(app: Arc<App>) -> Self {
-        Self { app, follower: Follower::new() }
+        let (links, outages) = (Links::default(), Outages::default());
+        Self { app, follower: Follower::new(), links, outages }
     }
 
     /// Runs until core stops.
@@ -90,9 +98,19 @@ impl IdleDriver {
         if !self.follower.knows(location, revision) {
             self.look().await?;
         }
+        let returning = self.outages.concerns(report.location);
+        for peer in report.peers.iter().filter(|_| returning) {
+            if let Some((id, _)) = self.follower.counted(report.location, peer.public_key)
+                && let Some(quiet) = peer.quiet
+            {
+                let now = report.received_at;
+                self.follower.handle_quiet(id, now.saturating_sub(quiet), now);
+            }
+        }
         self.follower.handle_report(report);
         for peer in &report.peers {
             if let Some((id, total)) = self.follower.counted(report.location, peer.public_key) {
+                self.links.handle_report(id, report, peer, returning);
                 let ago = |age| report.received_at.saturating_sub(age);
                 self.app.live.heard(id, total, peer.endpoint, peer.handshake_age.map(ago));
             }
@@ -109,7 +127,16 @@ impl IdleDriver {
         self.look().await?;
         self.follower.handle_timeout(now);
         self.write_down().await?;
-        let quiet = self.follower.quiet().clone();
+        // In an outage silence proves nothing; such a session is judged again at the next check.
+        let waits = |id: &SessionId| {
+            self.follower.location(*id).is_some_and(|place| self.outages.concerns(place))
+        };
+        let mut quiet = self.follower.quiet().clone();
+        let waiting: Vec<_> =
+            quiet.iter().filter(|(id, _)| waits(id)).map(|(id, at)| (*id, *at)).collect();
+        quiet.retain(|id, _| !waits(id));
+        let mut lost = self.links.lost(now);
+        lost.retain(|(id, _)| !waits(id));
         let (ended, heard) = self
             .app
             .store
@@ -123,6 +150,13 @@ impl IdleDriver {
                         Quiet::Over => {}
                     }
                 }
+                for &(session, last_heard) in &lost {
+                    match tx.end_lost_session(by, session, last_heard)? {
+                        Quiet::Ended => ended.push((session, EndReason::LinkLost)),
+                        // What is written down of it is learnt at the next look.
+                        Quiet::HeardSince(_) | Quiet::Over => {}
+                    }
+                }
                 for session in tx.overdue_sessions(now)? {
                     if tx.end_session(by, session, EndReason::Lifetime)? {
                         ended.push((session, EndReason::Lifetime));
@@ -131,7 +165,7 @@ impl IdleDriver {
                 Ok::<_, StoreError>((ended, heard))
             })
             .await?;
-        self.follower.judged(&heard);
+        self.follower.judged(&[heard, waiting].concat());
         for (session, reason) in ended {
             tracing::info!(%session, reason = reason.code(), "session ended");
             if let Some(location) = self.follower.ended(session) {
@@ -144,13 +178,20 @@ impl IdleDriver {
     /// Learns from the store which sessions live and by which policy.
     async fn look(&mut self) -> Result<(), StoreError> {
         let known = self.follower.known();
-        let found = self.app.store.read(move |view| find(view, &known)).await?;
+        let (found, live, places) = self.app.store.read(move |view| find(view, &known)).await?;
         self.follower.learn(found);
+        self.links.learn(&live, &places.limits);
+        self.outages.learn(places.holds, &places.heard, self.app.clock.now());
         self.app.live.retain(&self.follower.known());
         Ok(())
     }
 
     async fn write_down(&mut self) -> Result<(), StoreError> {
+        let heard = self.links.news();
+        if !heard.is_empty() {
+            self.app.store.write(move |tx| tx.note_heard(&heard)).await?;
+            self.links.written_down();
+        }
         let news = self.follower.news();
         let told: Vec<SessionId> = news.iter().map(|one| one.session).collect();
         if !news.is_empty() {
@@ -171,8 +212,29 @@ impl IdleDriver {
     }
 }
 
-fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Found, StoreError> {
+/// What locations ask beside idleness.
+struct Places {
+    limits: BTreeMap<LocationId, LinkLoss>,
+    holds: BTreeMap<LocationId, OutageHold>,
+    /// When each gateway was last heard.
+    heard: Vec<(LocationId, Timestamp)>,
+}
+
+type Learnt = (Found, Vec<SessionInfo>, Places);
+
+fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Learnt, StoreError> {
     let locations = view.locations()?;
+    let asked = || locations.iter().filter(|location| location.asks_mfa());
+    let policy = |location: &Location| location.settings.policy;
+    let gateways = view.gateways()?.into_iter();
+    let places = Places {
+        limits: asked().filter_map(|one| Some((one.id, policy(one).link_loss()?))).collect(),
+        holds: asked().filter_map(|one| Some((one.id, policy(one).outage_hold()?))).collect(),
+        heard: gateways
+            .filter(|gateway| gateway.revoked.is_none())
+            .filter_map(|gateway| Some((gateway.location, gateway.heard?)))
+            .collect(),
+    };
     let revisions = locations.iter().map(|location| (location.id, location.revision)).collect();
     let policies = locations
         .into_iter()
@@ -182,15 +244,15 @@ fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Found, Store
     let sessions = view.live_sessions(Scope::All)?;
     let live = sessions.iter().map(|session| (session.id, session.last_activity)).collect();
     let mut new = Vec::new();
-    for session in sessions {
+    for session in &sessions {
         if known.contains(&session.id) {
             continue;
         }
         if let Some(device) = view.device(session.subject.device)? {
-            new.push((session, device.public_key));
+            new.push((session.clone(), device.public_key));
         }
     }
-    Ok(Found { live, new, revisions, policies })
+    Ok((Found { live, new, revisions, policies }, sessions, places))
 }
 
 async fn told(stop: &mut watch::Receiver<bool>) {

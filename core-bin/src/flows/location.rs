@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use mfa_core::method::MethodSet;
 use mfa_core::policy::{
-    DailyEnd, IdleMode, IdlePolicy, Lifetime, LocationPolicy, Mfa, PolicyError,
+    DailyEnd, IdleMode, IdlePolicy, Lifetime, LinkLoss, LocationPolicy, Mfa, OutageHold,
+    PolicyError,
 };
 use mfa_core::rotate::PskPolicy;
 use mfa_store::{By, Location, LocationSettings, Snapshot, StoreError, Tx};
@@ -89,6 +90,10 @@ pub struct LocationChange {
     pub lifetime: Option<Duration>,
     /// The time of day at which sessions end; `Some(None)`: none.
     pub daily_end: Option<Option<DailyEnd>>,
+    /// How long nothing at all may come from a peer; `Some(None)`: no limit.
+    pub link_loss: Option<Option<LinkLoss>>,
+    /// How long sessions outlive core's absence; `Some(None)`: as long as the lease.
+    pub outage_hold: Option<Option<OutageHold>>,
     /// How often the PSK of a live session is replaced.
     pub psk: Option<PskPolicy>,
     /// Who may use it; empty: everyone.
@@ -238,7 +243,9 @@ fn policy(before: &LocationPolicy, change: &LocationChange) -> Result<LocationPo
         change.lifetime.map_or(Ok(lifetime), Lifetime::new)?,
         change.psk.unwrap_or_else(|| before.psk()),
     )?;
-    Ok(policy.with_daily_end(daily_end))
+    let link_loss = change.link_loss.unwrap_or_else(|| before.link_loss());
+    let outage_hold = change.outage_hold.unwrap_or_else(|| before.outage_hold());
+    Ok(policy.with_daily_end(daily_end).with_link_loss(link_loss).with_outage_hold(outage_hold))
 }
 
 fn set_groups(

@@ -3,9 +3,12 @@
 //! Pre-shared keys and the location's key are in memory only from here to the message.
 
 use core::ops::Deref;
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use mfa_core::id::LocationId;
+use mfa_core::policy::IdleMode;
+use mfa_core::time::Timestamp;
 use mfa_store::{DesiredPeer, Location, Store, StoreError, Touched};
 use mfa_wire::codec::Wipe;
 use mfa_wire::gateway::{InterfaceConfig, Peer};
@@ -72,33 +75,39 @@ impl Drop for Peers {
     }
 }
 
-/// Reads everything.
+/// Reads everything, as it is at `now`.
 ///
 /// # Errors
 ///
 /// What the store reports; [`StoreError::Missing`] without that location.
-pub async fn all(store: &Store, location: LocationId) -> Result<All, StoreError> {
+pub async fn all(store: &Store, location: LocationId, now: Timestamp) -> Result<All, StoreError> {
     store
         .read(move |view| {
             let found = view.location(location)?.ok_or(StoreError::Missing { what: "location" })?;
             let private_key = view.location_private_key(location)?;
             let desired = view.desired_peers(location, None)?;
+            let held_at = held_at(&found, now);
             Ok(All {
                 revision: found.revision,
                 interface: interface(&found, &private_key),
                 keys: desired.iter().map(|peer| peer.public_key).collect(),
-                peers: desired.iter().map(peer).collect(),
+                peers: desired.iter().map(|one| peer(one, held_at)).collect(),
             })
         })
         .await
 }
 
-/// Reads what happened after the revision `since`.
+/// Reads what happened after the revision `since`, as it is at `now`.
 ///
 /// # Errors
 ///
 /// What the store reports; [`StoreError::Missing`] without that location.
-pub async fn since(store: &Store, location: LocationId, since: i64) -> Result<News, StoreError> {
+pub async fn since(
+    store: &Store,
+    location: LocationId,
+    since: i64,
+    now: Timestamp,
+) -> Result<News, StoreError> {
     store
         .read(move |view| {
             let changes = view.changes_since(location, since)?;
@@ -115,18 +124,27 @@ pub async fn since(store: &Store, location: LocationId, since: i64) -> Result<Ne
             } else {
                 view.desired_peers(location, Some(&keys))?
             };
+            let found = view.location(location)?.ok_or(StoreError::Missing { what: "location" })?;
+            let held_at = held_at(&found, now);
             let there: BTreeSet<PublicKey> = desired.iter().map(|peer| peer.public_key).collect();
             Ok(News::Peers {
                 revision: changes.revision,
-                peers: desired.iter().map(peer).collect(),
+                peers: desired.iter().map(|one| peer(one, held_at)).collect(),
                 removed: touched.difference(&there).copied().collect(),
             })
         })
         .await
 }
 
+/// Where gateways hold sessions while core is away they must know how long each may last.
+fn held_at(location: &Location, now: Timestamp) -> Option<Timestamp> {
+    location.settings.policy.outage_hold().map(|_| now)
+}
+
 fn interface(location: &Location, private_key: &PrivateKey) -> InterfaceConfig {
     let settings = &location.settings;
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let (hold, idle) = (settings.policy.outage_hold(), settings.policy.idle());
     InterfaceConfig {
         location_name: settings.name.clone(),
         private_key: private_key.expose_secret().to_vec(),
@@ -135,10 +153,13 @@ fn interface(location: &Location, private_key: &PrivateKey) -> InterfaceConfig {
         mtu: settings.mtu.map_or(0, Into::into),
         mfa_required: location.asks_mfa(),
         statistics_period_millis: 0,
+        outage_hold_millis: hold.map_or(0, |hold| millis(hold.get())),
+        idle_threshold_millis: hold.map_or(0, |_| millis(idle.threshold())),
+        idle_by_handshake: hold.is_some() && idle.mode() == IdleMode::Handshake,
     }
 }
 
-fn peer(peer: &DesiredPeer) -> Peer {
+fn peer(peer: &DesiredPeer, held_at: Option<Timestamp>) -> Peer {
     let session = peer.session.as_ref();
     Peer {
         public_key: peer.public_key.as_bytes().to_vec(),
@@ -150,5 +171,8 @@ fn peer(peer: &DesiredPeer) -> Peer {
         previous_psk_sha256: session
             .and_then(|session| session.previous_psk_digest)
             .map(|digest| digest.to_vec()),
+        lifetime_left_millis: session.zip(held_at).map(|(session, now)| {
+            u64::try_from(session.lifetime_ends.since(now).as_millis()).unwrap_or(u64::MAX)
+        }),
     }
 }

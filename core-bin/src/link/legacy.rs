@@ -103,7 +103,9 @@ impl GatewayService for LegacyService {
     ) -> Result<Response<Configuration>, Status> {
         let guest = self.admit(&request).await?;
         let (gateway, location) = (guest.gateway.id, guest.gateway.location);
-        let all = desired::all(&self.link.store, location).await.map_err(server::unavailable)?;
+        let all = desired::all(&self.link.store, location, self.link.clock.now())
+            .await
+            .map_err(server::unavailable)?;
         tracing::info!(%gateway, hostname = guest.about.hostname, "a gateway asks for all");
         Ok(answer(configuration(all.interface, &all.peers)))
     }

@@ -111,6 +111,7 @@ mod tests {
             preshared_key: Some(vec![2; 32]),
             persistent_keepalive: 65_535,
             previous_psk_sha256: None,
+            lifetime_left_millis: Some(u64::MAX),
             session_id: i64::MAX,
             generation: u32::MAX,
         };

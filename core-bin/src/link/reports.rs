@@ -117,6 +117,7 @@ fn checked(peer: &PeerStats, known: &BTreeSet<PublicKey>) -> Option<PeerReport> 
         tx_bytes: peer.tx_bytes,
         handshake_age: peer.handshake_age_millis.map(Duration::from_millis).map(clamped),
         endpoint: peer.endpoint.parse().ok(),
+        quiet: peer.quiet_millis.map(Duration::from_millis).map(clamped),
     })
 }
 
@@ -145,6 +146,7 @@ mod tests {
             tx_bytes: 20,
             handshake_age: Some(Duration::from_millis(1500)),
             endpoint: Some("192.0.2.7:51820".parse().unwrap()),
+            quiet: None,
         };
         assert_eq!(checked.peers, [expected]);
         assert_eq!((checked.period, checked.left_out), (PERIOD, 0));

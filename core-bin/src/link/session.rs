@@ -400,7 +400,7 @@ impl<'a> Session<'a> {
         &mut self,
         location: LocationId,
     ) -> Result<Option<ToGateway>, mfa_store::StoreError> {
-        let all = desired::all(&self.link.store, location).await?;
+        let all = desired::all(&self.link.store, location, self.link.clock.now()).await?;
         self.compare_with_hello(all.revision);
         self.known = all.keys;
         self.feed.sent_snapshot(all.revision);
@@ -428,7 +428,7 @@ impl<'a> Session<'a> {
         location: LocationId,
         since: i64,
     ) -> Result<Option<ToGateway>, mfa_store::StoreError> {
-        match desired::since(&self.link.store, location, since).await? {
+        match desired::since(&self.link.store, location, since, self.link.clock.now()).await? {
             desired::News::Everything => {
                 self.feed.changes_lost();
                 Ok(None)

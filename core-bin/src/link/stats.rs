@@ -39,4 +39,6 @@ pub struct PeerReport {
     pub handshake_age: Option<Duration>,
     /// Where the peer was last heard from; `None`: nowhere yet.
     pub endpoint: Option<SocketAddr>,
+    /// For how long the gateway has seen no sign of life, by its own judgement; `None`: it does not judge.
+    pub quiet: Option<Duration>,
 }

@@ -50,6 +50,12 @@ pub struct LocationView {
     pub idle_mode: &'static str,
     /// Seconds that a session lasts at most.
     pub session_lifetime_seconds: u64,
+    /// The local time of day at which every session ends, with its time zone; absent: none.
+    pub session_ends_at: Option<String>,
+    /// Seconds for which nothing at all may come from a client; absent: no limit.
+    pub link_loss_seconds: Option<u64>,
+    /// Seconds for which live sessions go on while core is away; absent: 90, the lease.
+    pub core_outage_hold_seconds: Option<u64>,
     /// Seconds between pre-shared keys; absent: one for the session.
     pub psk_rotation_seconds: Option<u64>,
     /// Grows with each change that gateways must learn of.
@@ -91,6 +97,9 @@ impl LocationView {
             peer_disconnect_threshold_seconds: policy.idle().threshold().as_secs(),
             idle_mode: policy.idle().mode().code(),
             session_lifetime_seconds: policy.lifetime().get().as_secs(),
+            session_ends_at: policy.daily_end().map(|end| end.to_string()),
+            link_loss_seconds: policy.link_loss().map(|limit| limit.get().as_secs()),
+            core_outage_hold_seconds: policy.outage_hold().map(|hold| hold.get().as_secs()),
             psk_rotation_seconds: match policy.psk() {
                 PskPolicy::Fixed => None,
                 PskPolicy::Every(period) => Some(period.get().as_secs()),

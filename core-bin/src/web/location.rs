@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use ipnet::IpNet;
 use mfa_core::method::{Method, MethodSet};
-use mfa_core::policy::{IdleMode, Mfa};
+use mfa_core::policy::{IdleMode, LinkLoss, Mfa, OutageHold, PolicyError};
 use mfa_core::rotate::PskPolicy;
 use mfa_store::{Location, StoreError, Tx};
 use serde::Deserialize;
@@ -44,6 +44,9 @@ pub(super) struct Filled {
     mode: String,
     lifetime: String,
     rotation: String,
+    ends_at: String,
+    link_loss: String,
+    hold: String,
     sure: String,
 }
 
@@ -87,6 +90,9 @@ impl Filled {
                 PskPolicy::Fixed => "0".to_owned(),
                 PskPolicy::Every(period) => (period.get().as_secs() / 60).to_string(),
             },
+            ends_at: policy.daily_end().map_or_else(String::new, |end| end.to_string()),
+            link_loss: policy.link_loss().map_or(0, |limit| limit.get().as_secs()).to_string(),
+            hold: (policy.outage_hold().map_or(0, |hold| hold.get().as_secs()) / 60).to_string(),
             sure: String::new(),
         }
     }
@@ -103,6 +109,8 @@ impl Filled {
             mode: IdleMode::Transfer.code().to_owned(),
             lifetime: "720".to_owned(),
             rotation: "10".to_owned(),
+            link_loss: "0".to_owned(),
+            hold: "0".to_owned(),
             ..Self::default()
         }
     }
@@ -122,6 +130,18 @@ impl Filled {
         };
         let allowed: Vec<IpNet> = list(&self.allowed, "a network, for example 10.99.0.0/24")?;
         let rotation = minutes(&self.rotation, "The rotation")?;
+        // What an older page does not have stays as it is.
+        let link_loss = (!self.link_loss.is_empty()).then(|| {
+            let seconds: u64 = number(&self.link_loss, "The link-loss timer")?;
+            let limit = (seconds > 0).then(|| LinkLoss::new(Duration::from_secs(seconds)));
+            limit.transpose().map_err(|error| sentence(&error))
+        });
+        let outage_hold = (!self.hold.is_empty()).then(|| {
+            let hold = minutes(&self.hold, "The hold")?;
+            let hold = (!hold.is_zero()).then(|| OutageHold::new(hold));
+            hold.transpose().map_err(|error| sentence(&error))
+        });
+        let (link_loss, outage_hold) = (link_loss.transpose()?, outage_hold.transpose()?);
         Ok(LocationChange {
             name: Some(self.name.clone()),
             endpoint: Some(self.endpoint.clone()),
@@ -142,6 +162,12 @@ impl Filled {
             } else {
                 PskPolicy::every(rotation).map_err(|error| sentence(&error))?
             }),
+            daily_end: Some(match self.ends_at.trim() {
+                "" => None,
+                text => Some(text.parse().map_err(|error: PolicyError| sentence(&error))?),
+            }),
+            link_loss,
+            outage_hold,
             groups: Some(words(&self.groups)),
             ..LocationChange::default()
         })

@@ -3,8 +3,10 @@
 use core::time::Duration;
 
 use core_bin::drivers::idle::IdleDriver;
+use core_bin::flows::location::LocationChange;
 use core_bin::link::{PeerReport, StatsReport};
 use mfa_core::id::GatewayId;
+use mfa_core::policy::{LinkLoss, OutageHold};
 use mfa_wire::http::path;
 use serde_json::json;
 
@@ -18,6 +20,7 @@ fn report(rig: &Rig, device: &Device, rx_bytes: u64) -> StatsReport {
         tx_bytes: rx_bytes,
         handshake_age: Some(Duration::from_secs(1)),
         endpoint: None,
+        quiet: None,
     };
     StatsReport {
         gateway: GatewayId::new(1),
@@ -134,4 +137,93 @@ async fn a_session_lives_while_any_core_hears_of_it() {
     rig.clock.advance(Duration::from_secs(100));
     deaf.check(rig.clock.now()).await.unwrap();
     assert_eq!(rig.live_sessions().await, 0, "300 s of silence, whoever ends it");
+}
+
+/// What a gateway says of a peer that it judges itself, as it does where sessions outlive an outage.
+fn judged(rig: &Rig, device: &Device, rx_bytes: u64, quiet: u64) -> StatsReport {
+    let mut report = report(rig, device, rx_bytes);
+    report.peers[0].quiet = Some(Duration::from_secs(quiet));
+    report
+}
+
+async fn hold(rig: &Rig, hours: u64) {
+    let hold = OutageHold::new(Duration::from_secs(hours * 3600)).unwrap();
+    let change = LocationChange { outage_hold: Some(Some(hold)), ..LocationChange::default() };
+    rig.set_location("paris", change).await;
+}
+
+#[tokio::test]
+async fn where_sessions_are_held_a_core_that_was_away_asks_the_gateways_first() {
+    let rig = Rig::new().await;
+    hold(&rig, 4).await;
+    let (busy, gone) = (rig.enroll_with_totp("ada").await, rig.enroll_with_totp("bob").await);
+    rig.connect(&busy).await;
+    rig.connect(&gone).await;
+    // Core is away for an hour and comes back.
+    rig.clock.advance(Duration::from_secs(3600));
+    let mut driver = IdleDriver::new(rig.app.clone());
+    driver.check(rig.clock.now()).await.unwrap();
+    assert_eq!(rig.live_sessions().await, 2, "the gateways have not been heard yet");
+
+    rig.clock.advance(Duration::from_secs(30));
+    driver.handle_report(&judged(&rig, &busy, 5000, 7)).await.unwrap();
+    driver.handle_report(&judged(&rig, &gone, 148, 2400)).await.unwrap();
+    rig.clock.advance(Duration::from_secs(120));
+    driver.check(rig.clock.now()).await.unwrap();
+
+    let live = rig.read(|view| view.live_sessions(mfa_store::Scope::All)).await;
+    assert_eq!(live.len(), 1, "who was active while core was away stays");
+    assert_eq!(live[0].last_activity, rig.clock.now().saturating_sub(Duration::from_secs(127)));
+    let ended = rig.read(|view| view.newest_sessions(1)).await;
+    assert_eq!(ended[0].ended.unwrap().1.code(), "idle");
+}
+
+#[tokio::test]
+async fn without_a_hold_a_gateways_own_judgement_counts_for_nothing() {
+    let rig = Rig::new().await;
+    let device = rig.enroll_with_totp("ada").await;
+    rig.connect(&device).await;
+    rig.clock.advance(Duration::from_secs(3600));
+    let mut driver = IdleDriver::new(rig.app.clone());
+    driver.handle_report(&judged(&rig, &device, 5000, 0)).await.unwrap();
+    driver.check(rig.clock.now()).await.unwrap();
+    assert_eq!(rig.live_sessions().await, 0);
+}
+
+#[tokio::test]
+async fn a_lost_link_ends_a_session_whose_threshold_is_long() {
+    let rig = Rig::new().await;
+    let link_loss = Some(Some(LinkLoss::new(Duration::from_secs(120)).unwrap()));
+    let idle_threshold = Some(Duration::from_secs(8 * 3600));
+    let change = LocationChange { link_loss, idle_threshold, ..LocationChange::default() };
+    rig.set_location("paris", change).await;
+    let device = rig.enroll_with_totp("ada").await;
+    let (mut driver, mut deaf) =
+        (IdleDriver::new(rig.app.clone()), IdleDriver::new(rig.app.clone()));
+    driver.check(rig.clock.now()).await.unwrap();
+    rig.connect(&device).await;
+    // Nothing but keepalives for half an hour; another core hears of none of them.
+    for number in 1..=60_u64 {
+        rig.clock.advance(Duration::from_secs(30));
+        let mut report = report(&rig, &device, 148 + 32 * number);
+        report.peers[0].tx_bytes = 92;
+        report.peers[0].handshake_age = None;
+        driver.handle_report(&report).await.unwrap();
+        driver.check(rig.clock.now()).await.unwrap();
+        deaf.check(rig.clock.now()).await.unwrap();
+    }
+    assert_eq!(rig.live_sessions().await, 1, "its link was there");
+    for seconds in [60, 59] {
+        rig.clock.advance(Duration::from_secs(seconds));
+        let mut silent = report(&rig, &device, 148 + 32 * 60);
+        silent.peers[0].handshake_age = None;
+        driver.handle_report(&silent).await.unwrap();
+        driver.check(rig.clock.now()).await.unwrap();
+    }
+    assert_eq!(rig.live_sessions().await, 1, "119 s");
+    rig.clock.advance(Duration::from_secs(1));
+    driver.check(rig.clock.now()).await.unwrap();
+    assert_eq!(rig.live_sessions().await, 0, "120 s");
+    let ended = rig.read(|view| view.newest_sessions(1)).await;
+    assert_eq!(ended[0].ended.unwrap().1.code(), "link_lost");
 }

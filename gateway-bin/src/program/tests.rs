@@ -324,3 +324,118 @@ fn a_gate_that_someone_flushed_is_built_anew_by_the_next_sync() {
     assert_eq!(gate.open(), Some(Duration::from_secs(90)));
     assert_eq!(program.lease().unwrap().1, 1);
 }
+
+/// A location whose sessions outlive core's absence for an hour, each for `left` seconds.
+fn held(revision: u64, left: u64) -> Update {
+    let living = |n| wire::Peer { lifetime_left_millis: Some(left * 1000), ..peer(n, n.into(), 1) };
+    let mut snapshot = snapshot(revision, [living(1), living(2)]);
+    let interface = snapshot.interface.as_mut().unwrap();
+    interface.outage_hold_millis = 3_600_000;
+    interface.idle_threshold_millis = 300_000;
+    fresh(snapshot)
+}
+
+#[test]
+fn while_core_is_away_held_sessions_pass_until_their_own_ends() {
+    let (wg0, gate, mut program) = gated(Without::Serve);
+    let start = clock::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    program.take(held(1, 1000)).unwrap();
+    program.sync(start).unwrap();
+    program.confirm(start);
+    program.renew(start).unwrap();
+    let mut seen = Vec::new();
+    for secs in (15..=1200_u64).step_by(15) {
+        if secs.is_multiple_of(30) {
+            // One works, the other only keeps its tunnel open.
+            wg0.hear(&key(1), 1000, 1000);
+            wg0.hear(&key(2), 32, 0);
+            program.check(at(secs), now()).unwrap();
+        }
+        assert!(!program.endure(at(secs)), "core cannot be asked");
+        program.sync(at(secs)).unwrap();
+        program.renew(at(secs)).unwrap();
+        let there = [1, 2].map(|n| wg0.peer(&key(n)).is_some());
+        if seen.last().is_none_or(|(_, before)| *before != there) {
+            seen.push((secs, there));
+        }
+        assert!(gate.open().is_some_and(|open| open <= Duration::from_secs(90)), "{secs}");
+    }
+    assert_eq!(seen, [(15, [true, true]), (300, [true, false]), (1005, [false, false])]);
+
+    // It comes back and has not judged yet: who was over stays out.
+    program.confirm(at(1200));
+    program.take(held(1, 1000)).unwrap();
+    program.endure(at(1200));
+    assert_eq!(program.sync(at(1200)).unwrap(), Some(1));
+    assert!(wg0.peer(&key(1)).is_none() && wg0.peer(&key(2)).is_none());
+}
+
+#[test]
+fn a_hold_is_over_when_its_time_is() {
+    let (_, gate, mut program) = gated(Without::Serve);
+    let start = clock::now();
+    program.take(held(1, 99_999)).unwrap();
+    program.sync(start).unwrap();
+    program.confirm(start);
+    let later = start + Duration::from_secs(3590);
+    program.renew(later).unwrap();
+    assert_eq!(gate.open(), Some(Duration::from_secs(10)));
+    gate.shut_by_time();
+    program.renew(start + Duration::from_secs(3600)).unwrap();
+    assert_eq!(gate.open(), None);
+}
+
+#[test]
+fn a_core_that_does_not_know_this_gateway_holds_nothing_open() {
+    let (_, gate, mut program) = gated(Without::Serve);
+    let start = clock::now();
+    program.take(held(1, 99_999)).unwrap();
+    program.sync(start).unwrap();
+    program.confirm(start);
+    program.distrust();
+    program.renew(start + Duration::from_secs(1)).unwrap();
+    assert_eq!(gate.open(), None);
+}
+
+#[test]
+fn after_a_suspend_the_gate_is_as_open_as_cores_word_is_fresh() {
+    let (_, gate, mut program) = gated(Without::Serve);
+    let start = clock::now();
+    program.take(fresh(snapshot(1, [peer(1, 1, 1)]))).unwrap();
+    program.sync(start).unwrap();
+    program.confirm(start);
+    program.renew(start).unwrap();
+    program.resumed(start + Duration::from_secs(70)).unwrap();
+    assert_eq!(gate.open(), Some(Duration::from_secs(20)));
+    program.resumed(start + Duration::from_secs(9 * 3600)).unwrap();
+    assert_eq!(gate.open(), None);
+}
+
+#[test]
+fn when_all_are_to_leave_the_gate_shuts_before_the_first_does() {
+    let (wg0, gate, mut program) = gated(Without::Serve);
+    let start = clock::now();
+    let all = || (1..=255).map(|n| peer(n, n.into(), 1));
+    let wide = |n: u16| {
+        let mut one = peer(7, i64::from(n) + 1000, 1);
+        one.public_key[30..].copy_from_slice(&n.to_be_bytes());
+        one.allowed_ips = vec![format!("10.2.{}.{}/32", n >> 8, n & 255)];
+        one
+    };
+    program.take(fresh(snapshot(1, all().chain((0..1000).map(wide))))).unwrap();
+    program.sync(start).unwrap();
+    program.confirm(start);
+    program.renew(start).unwrap();
+    assert!(gate.open().is_some());
+
+    // The kernel is at a loss: nobody leaves, and nobody passes.
+    wg0.fail_next(Error::Busy);
+    program.take(fresh(snapshot(2, []))).unwrap();
+    program.sync(start).unwrap_err();
+    assert_eq!(gate.open(), None);
+
+    program.sync(start).unwrap();
+    assert_eq!(wg0.interface().unwrap().peers.len(), 0);
+    assert_eq!(gate.open(), Some(Duration::from_secs(90)), "for those who come");
+}

@@ -188,6 +188,31 @@ impl Follower {
         self.collect();
     }
 
+    /// Takes a gateway's own judgement of a peer, in a location that comes out of an outage: what core
+    /// could not hear counts although the threshold has passed meanwhile. A silence as long as the
+    /// threshold revives nobody.
+    pub fn handle_quiet(&mut self, session: SessionId, active: Timestamp, now: Timestamp) {
+        let Some(followed) = self.followed.get(&session) else { return };
+        let silence = now.since(active);
+        let known = self.quiet.get(&session).copied();
+        let known = known.or_else(|| self.tracker.last_activity(session));
+        if silence >= followed.policy.threshold() || known.is_none_or(|known| active <= known) {
+            return;
+        }
+        if self.quiet.remove(&session).is_some() {
+            self.revive(session, active);
+        } else {
+            self.tracker.heard_elsewhere(session, active);
+        }
+        self.news.insert(session);
+    }
+
+    /// Returns the location of a session that is followed.
+    #[must_use]
+    pub fn location(&self, session: SessionId) -> Option<LocationId> {
+        self.followed.get(&session).map(|followed| followed.peer.0)
+    }
+
     /// Moves time forward.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.tracker.handle_timeout(now);

@@ -160,6 +160,7 @@ mod tests {
             preshared_key: Some(vec![7; 32]),
             persistent_keepalive: 0,
             previous_psk_sha256: None,
+            lifetime_left_millis: None,
             session_id,
             generation,
         }

@@ -66,6 +66,7 @@ fn gather_one(
         tx_bytes: stats.upload,
         handshake_age: age.map(reports::clamped),
         endpoint: stats.endpoint.parse().ok(),
+        quiet: None,
     };
     gathered.insert(public_key, report);
 }

@@ -158,7 +158,7 @@ impl Stream<'_> {
                 })
             })
             .await?;
-        let all = desired::all(&self.link.store, location).await?;
+        let all = desired::all(&self.link.store, location, self.link.clock.now()).await?;
         let mut ledger = Ledger::default();
         for key in touched.iter().flatten().filter(|key| !all.keys.contains(*key)) {
             self.say(ledger.remove(key)).await?;
@@ -179,13 +179,16 @@ impl Stream<'_> {
     async fn go_on(&self, mut told: Told) -> Result<Told, Ended> {
         let location = self.guest.gateway.location;
         let (peers, removed) =
-            match desired::since(&self.link.store, location, told.revision).await? {
+            match desired::since(&self.link.store, location, told.revision, self.link.clock.now())
+                .await?
+            {
                 desired::News::Peers { revision, peers, removed } => {
                     told.revision = revision;
                     (peers, removed)
                 }
                 desired::News::Everything => {
-                    let all = desired::all(&self.link.store, location).await?;
+                    let all =
+                        desired::all(&self.link.store, location, self.link.clock.now()).await?;
                     if !same(&told.interface, &all.interface) {
                         // It replaces all peers by those in here.
                         let network = configuration(all.interface.clone(), &all.peers);

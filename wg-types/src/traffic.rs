@@ -19,7 +19,8 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use mutant::Mutant;
-use wg_types::timers::{
+
+use crate::timers::{
     INITIATION_BYTES, KEEPALIVE_BYTES, REKEY_AFTER_TIME, REKEY_TIMEOUT, RESPONSE_BYTES,
 };
 
@@ -50,7 +51,8 @@ impl Counters {
 
     /// What was added since `before`. Counters that fell were restarted: all that they show came
     /// after the restart, within the window.
-    pub(super) fn since(self, before: Self) -> Self {
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
         if self.rx_bytes < before.rx_bytes || self.tx_bytes < before.tx_bytes {
             return self;
         }
@@ -63,20 +65,21 @@ impl Counters {
 
 /// What one window of time added to a peer's counters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
+pub struct Window {
     /// The bytes added.
-    pub(super) added: Counters,
+    pub added: Counters,
     /// How long the window was.
-    pub(super) length: Duration,
+    pub length: Duration,
     /// How old the last completed handshake was at its end; `None`: there never was one.
-    pub(super) handshake_age: Option<Duration>,
+    pub handshake_age: Option<Duration>,
     /// The interval of the gateway's own persistent keepalive; `None`: it sends none.
-    pub(super) gateway_keepalive: Option<Duration>,
+    pub gateway_keepalive: Option<Duration>,
 }
 
 impl Window {
     /// Tells whether user data passed, in either direction.
-    pub(super) fn carries_data(&self) -> bool {
+    #[must_use]
+    pub fn carries_data(&self) -> bool {
         if self.added == Counters::ZERO {
             return false;
         }
