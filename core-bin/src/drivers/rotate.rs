@@ -31,9 +31,6 @@ pub const BATCH: usize = 1_000;
 /// clients fetch in the same seconds.
 const STAGED_A_LOOK: i64 = 5_000;
 
-/// Another core notes each five seconds when it heard a gateway.
-const ELSEWHERE: Duration = Duration::from_secs(15);
-
 /// What a gateway calls WireGuard in the kernel.
 const KERNEL: &str = "kernel";
 
@@ -167,6 +164,7 @@ impl There {
     fn look(app: &App, location: LocationId, known: &[Gateway], now: Timestamp) -> Self {
         let mut there = Self { in_place: true, ..Self::default() };
         let here = app.registry.list(location);
+        let elsewhere = app.registry.elsewhere(location);
         for one in &here {
             there.applied.push(one.applied.unwrap_or(-1));
             there.in_place &= one.about.protocol == Protocol::Own && one.about.backend == KERNEL;
@@ -174,13 +172,13 @@ impl There {
         let served = |one: &&Gateway| one.location == location && one.revoked.is_none();
         for one in known.iter().filter(served) {
             let silent = one.heard.map_or(Duration::MAX, |heard| now.since(heard));
-            if silent >= REJECT_AFTER_TIME || here.iter().any(|at| at.gateway == one.id) {
+            if here.iter().any(|at| at.gateway == one.id) {
                 continue;
             }
-            if silent < ELSEWHERE {
-                there.applied.push(one.applied_revision);
+            if let Some(applied) = elsewhere.get(&one.id) {
+                there.applied.push(applied.unwrap_or(-1));
                 there.in_place &= one.legacy_token.is_none() && one.backend == KERNEL;
-            } else {
+            } else if silent < REJECT_AFTER_TIME {
                 there.just_left = true;
             }
         }

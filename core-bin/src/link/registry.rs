@@ -274,6 +274,14 @@ impl Registry {
         }
     }
 
+    /// The gateways of `location` that are connected to other cores, and what each has applied there; `None`:
+    /// nothing yet.
+    #[must_use]
+    pub fn elsewhere(&self, location: LocationId) -> BTreeMap<GatewayId, Option<i64>> {
+        let state = self.lock();
+        state.locations.get(&location).map(|place| place.elsewhere.clone()).unwrap_or_default()
+    }
+
     /// The other cores that live.
     #[must_use]
     pub fn living(&self) -> BTreeSet<CoreId> {

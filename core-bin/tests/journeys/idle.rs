@@ -156,6 +156,7 @@ async fn hold(rig: &Rig, hours: u64) {
 async fn where_sessions_are_held_a_core_that_was_away_asks_the_gateways_first() {
     let rig = Rig::new().await;
     hold(&rig, 4).await;
+    rig.add_user("bob", &[]).await;
     let (busy, gone) = (rig.enroll_with_totp("ada").await, rig.enroll_with_totp("bob").await);
     rig.connect(&busy).await;
     rig.connect(&gone).await;
@@ -216,6 +217,7 @@ async fn a_lost_link_ends_a_session_whose_threshold_is_long() {
     for seconds in [60, 59] {
         rig.clock.advance(Duration::from_secs(seconds));
         let mut silent = report(&rig, &device, 148 + 32 * 60);
+        silent.peers[0].tx_bytes = 92;
         silent.peers[0].handshake_age = None;
         driver.handle_report(&silent).await.unwrap();
         driver.check(rig.clock.now()).await.unwrap();
