@@ -1,12 +1,12 @@
-//! What it costs to follow a million sessions: `cargo bench --bench idle`.
+//! What it costs to follow a million sessions: `cargo bench --package mfa-core --bench idle`.
 
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use wg_mfa::mfa_core::id::{GatewayId, SessionId};
-use wg_mfa::mfa_core::idle::{Counters, IdleTracker, Report};
-use wg_mfa::mfa_core::policy::IdlePolicy;
-use wg_mfa::mfa_core::time::Timestamp;
+use mfa_core::id::{GatewayId, SessionId};
+use mfa_core::idle::{Counters, IdleTracker, Report};
+use mfa_core::policy::IdlePolicy;
+use mfa_core::time::Timestamp;
 
 /// Sessions that are live.
 const LIVE: i64 = 1_000_000;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use tokio::task::{JoinError, spawn_blocking};
-use wg_types::{Interface, InterfaceConfig, PeerStats, PeerUpdate, PublicKey};
+use wg_types::{Interface, InterfaceConfig, PeerConfig, PeerStats, PeerUpdate, PublicKey};
 
-use crate::{ApplyError, Backend, Error, Want, WireGuard};
+use crate::{ApplyError, Backend, Error, SetPeersError, Want, WireGuard};
 
 /// An interface whose calls are awaited. Clones are handles of the same.
 ///
@@ -117,6 +117,30 @@ impl AsyncWireGuard {
         done.unwrap_or_else(|error| Err(ApplyError::stopped(total, 0, unfinished(error))))
     }
 
+    /// Makes these its peers, and keeps the sessions of those that stay; see
+    /// [`WireGuard::set_peers`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`WireGuard::set_peers`].
+    pub async fn set_peers(&self, peers: Vec<PeerConfig>) -> Result<(), SetPeersError> {
+        let wg = Arc::clone(&self.0);
+        let done = spawn_blocking(move || wg.set_peers(&peers)).await;
+        done.unwrap_or_else(|error| Err(unfinished(error).into()))
+    }
+
+    /// Removes all peers, then lets these in; see [`WireGuard::replace_peers`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`WireGuard::replace_peers`].
+    pub async fn replace_peers(&self, peers: Vec<PeerConfig>) -> Result<(), ApplyError> {
+        let wg = Arc::clone(&self.0);
+        let total = peers.len();
+        let done = spawn_blocking(move || wg.replace_peers(&peers)).await;
+        done.unwrap_or_else(|error| Err(ApplyError::stopped(total, 0, unfinished(error))))
+    }
+
     /// Reads everything but the private key; see [`WireGuard::interface`].
     ///
     /// # Errors
@@ -190,6 +214,9 @@ mod tests {
             wg0.apply(vec![put, PeerUpdate::set_psk(ALICE, psk)]).await.unwrap();
             assert_eq!(wg0.stats().await.unwrap().len(), 1);
             assert!(wg0.missing(vec![ALICE]).await.unwrap().is_empty());
+            wg0.set_peers(vec![PeerConfig::new(ALICE)]).await.unwrap();
+            wg0.replace_peers(vec![PeerConfig::new(ALICE)]).await.unwrap();
+            assert_eq!(wg0.interface().await.unwrap().peers.len(), 1);
             fake.fail_next(Error::Busy);
             assert_eq!(wg0.interface().await.unwrap_err(), Error::Busy);
             wg0.remove().await.unwrap();

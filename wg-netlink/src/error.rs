@@ -151,6 +151,20 @@ pub struct Refused {
 ///
 /// Every update is either applied, refused by itself, or not reached. Updates state what is to be,
 /// so applying [`unapplied`](Self::unapplied) again, in order, is always safe.
+///
+/// ```
+/// # use wg_netlink::{Error, WireGuard as _};
+/// # use wg_types::{PeerUpdate, PublicKey};
+/// # let wg0 = wg_netlink::fake::FakeKernel::new().interface("wg0");
+/// # let updates = [PeerUpdate::lock(PublicKey::from_bytes([1; 32]))];
+/// # wg0.fail_next(Error::Busy);
+/// if let Err(error) = wg0.apply(&updates) {
+///     eprintln!("{error}: {:?}", error.cause());
+///     let again: Vec<_> = error.unapplied().map(|at| updates[at].clone()).collect();
+///     wg0.apply(&again)?;
+/// }
+/// # Ok::<(), wg_netlink::ApplyError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApplyError {
     total: usize,

@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::{BTreeSet, HashMap};
 
 use ipnet::IpNet;
-use wg_types::{Interface, InterfaceConfig, PeerConfig, PeerStats, PeerUpdate, PublicKey};
+use wg_types::{Interface, InterfaceConfig, Peer, PeerConfig, PeerStats, PeerUpdate, PublicKey};
 
 use crate::{ApplyError, Error, SetPeersError};
 
@@ -123,6 +123,48 @@ pub trait WireGuard: Send + Sync + fmt::Debug {
     /// [`Error::PermissionDenied`] and the system's other ones.
     fn remove(&self) -> Result<(), Error>;
 
+    /// Shows each peer with what is configured and counted, one after the other, and keeps none: the
+    /// way to look at 100,000 peers in the memory of one.
+    ///
+    /// `visit` must not call this interface. It may see peers twice if the dump had to be started
+    /// anew; the later view is the right one.
+    ///
+    /// ```
+    /// # use wg_netlink::WireGuard as _;
+    /// # let wg0 = wg_netlink::fake::FakeKernel::new().interface("wg0");
+    /// let mut locked = 0;
+    /// wg0.peers(&mut |peer| locked += u32::from(peer.config.allowed_ips.is_empty()))?;
+    /// assert_eq!(locked, 0);
+    /// # Ok::<(), wg_netlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`interface`](Self::interface).
+    fn peers(&self, visit: &mut dyn FnMut(&Peer)) -> Result<(), Error> {
+        self.interface()?.peers.iter().for_each(visit);
+        Ok(())
+    }
+
+    /// Removes all peers, then lets these in (`WGDEVICE_F_REPLACE_PEERS`). Every session, counter and
+    /// handshake time of the interface is lost, also of peers that are in both:
+    /// [`set_peers`](Self::set_peers) keeps them, and is the right call unless nothing is worth
+    /// keeping.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`] says of each of `peers` what became of it. The old ones are gone unless the
+    /// batch stopped before the first.
+    fn replace_peers(&self, peers: &[PeerConfig]) -> Result<(), ApplyError> {
+        let stopped = |error| ApplyError::stopped(peers.len(), 0, error);
+        let mut gone = Vec::new();
+        self.stats(&mut |peer| gone.push(PeerUpdate::Remove(peer.public_key))).map_err(stopped)?;
+        self.apply(&gone)
+            .map_err(|error| stopped(error.cause().cloned().unwrap_or(Error::Busy)))?;
+        let puts: Vec<_> = peers.iter().cloned().map(PeerUpdate::Put).collect();
+        self.apply(&puts)
+    }
+
     /// Makes these the interface's peers, in the fewest updates: see [`diff`](crate::diff::diff).
     /// Sessions of peers that stay go on.
     ///
@@ -130,6 +172,9 @@ pub trait WireGuard: Send + Sync + fmt::Debug {
     ///
     /// The dump's error, or [`ApplyError`] about the updates that were found necessary.
     fn set_peers(&self, peers: &[PeerConfig]) -> Result<(), SetPeersError> {
+        if peers.is_empty() {
+            return Ok(self.replace_peers(peers)?);
+        }
         let actual = self.interface()?.peers;
         Ok(self.apply(&crate::diff::diff(&actual, peers))?)
     }

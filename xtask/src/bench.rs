@@ -27,6 +27,10 @@ pub(crate) struct Args {
     /// as docs/bench.
     #[arg(long, value_name = "DIR", requires = "which")]
     publish: Option<PathBuf>,
+    /// With `kernel`: take the figures from these files instead of measuring. A whole run takes hours;
+    /// each operation can be measured by itself, and the pieces put together here.
+    #[arg(long, value_name = "FILE", requires = "which", conflicts_with = "native")]
+    from: Vec<PathBuf>,
     /// Arguments for the benchmarks: a part of a benchmark's name; with `kernel`, numbers of peers
     /// [default: 1000 10000 50000].
     #[arg(last = true, value_name = "ARGUMENT")]
@@ -37,6 +41,8 @@ pub(crate) struct Args {
 enum Which {
     /// Ours and others' ways to program WireGuard, one by one, with real netlink calls.
     Kernel,
+    /// The memory that wg-netlink takes for 1,000 to 100,000 peers on one interface.
+    Memory,
 }
 
 /// Where the benchmark of the kernel is: a workspace of its own.
@@ -53,6 +59,7 @@ const KERNEL_FIGURES: &str = "target/xtask/bench-kernel.jsonl";
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match args.which {
         Some(Which::Kernel) => kernel(args)?,
+        Some(Which::Memory) => memory(args)?,
         None => here(args)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -67,14 +74,51 @@ fn here(args: &Args) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the table is this chore's result")]
-fn kernel(args: &Args) -> Result<()> {
+/// Builds the workspace of the kernel's benchmarks and finds one of its programs.
+fn build(name: &str) -> Result<PathBuf> {
     let manifest = ["--manifest-path", KERNEL_BENCH, "--target-dir", "target/kernel-bench"];
     let arguments: Vec<&str> = ["build", "--release"].into_iter().chain(manifest).collect();
     let built = Built::make(&arguments)?;
-    let bench = built.programs.first().context("the benchmark of the kernel is no program")?;
+    let program = built.programs.iter().find(|program| program.name == name);
+    Ok(program.with_context(|| format!("there is no program {name}"))?.path.clone())
+}
 
-    let mut command = if args.native { Command::new(&bench.path) } else { process::this() };
+fn memory(args: &Args) -> Result<()> {
+    let bench = build("memory")?;
+    let mut command = if args.native { Command::new(&bench) } else { process::this() };
+    if !args.native {
+        command.args(["vm", "--memory", "4096", "--timeout", "3600", "--"]).arg(&bench);
+    }
+    if args.arguments.is_empty() {
+        command.args(["1000", "10000", "100000"]);
+    } else {
+        command.args(&args.arguments);
+    }
+    process::check(&mut command)
+}
+
+#[expect(clippy::print_stdout, reason = "the table is this chore's result")]
+fn kernel(args: &Args) -> Result<()> {
+    let mut raw = String::new();
+    for file in &args.from {
+        raw +=
+            &fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    if args.from.is_empty() {
+        raw = measure(args)?;
+    }
+    let figures = Figures::read(&raw)?;
+    println!("{}", figures.tables());
+    if let Some(dir) = &args.publish {
+        publish(&figures, dir)?;
+    }
+    Ok(())
+}
+
+/// Runs the benchmark of the kernel and returns what it printed, which is kept in a file.
+fn measure(args: &Args) -> Result<String> {
+    let bench = build("kernel-bench")?;
+    let mut command = if args.native { Command::new(&bench) } else { process::this() };
     if !args.native {
         command.args(["vm", "--icount", "--memory", "4096", "--timeout", "14400"]);
         for variable in ["BENCH_OPERATIONS", "BENCH_CONTENDERS"] {
@@ -82,7 +126,7 @@ fn kernel(args: &Args) -> Result<()> {
                 command.args(["--env", variable]);
             }
         }
-        command.arg("--").arg(&bench.path);
+        command.arg("--").arg(&bench);
     }
     if args.arguments.is_empty() {
         command.args(["1000", "10000", "50000"]);
@@ -96,13 +140,8 @@ fn kernel(args: &Args) -> Result<()> {
     }
     fs::write(KERNEL_FIGURES, &figures)
         .with_context(|| format!("cannot write {KERNEL_FIGURES}"))?;
-    let figures = Figures::read(&figures)?;
-    println!("{}", figures.tables());
     eprintln!("all figures are in {KERNEL_FIGURES}");
-    if let Some(dir) = &args.publish {
-        publish(&figures, dir)?;
-    }
-    Ok(())
+    Ok(figures)
 }
 
 /// Writes what the documentation shows.

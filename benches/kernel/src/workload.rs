@@ -17,6 +17,8 @@ pub(crate) enum Operation {
     Unlock,
     /// Every peer is removed from an interface that is up.
     Remove,
+    /// All peers are replaced: the old ones with their sessions go, the same come with new keys.
+    Replace,
     /// Everything is read.
     Dump,
     /// Every peer's key, endpoint, handshake and counters are read.
@@ -24,12 +26,13 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Add,
         Self::Psk,
         Self::Lock,
         Self::Unlock,
         Self::Remove,
+        Self::Replace,
         Self::Dump,
         Self::Statistics,
     ];
@@ -41,18 +44,20 @@ impl Operation {
             Self::Lock => "lock",
             Self::Unlock => "unlock",
             Self::Remove => "remove",
+            Self::Replace => "replace",
             Self::Dump => "dump",
             Self::Statistics => "statistics",
         }
     }
 
-    pub(crate) const fn ends_without_peers(self) -> bool {
-        matches!(self, Self::Remove)
+    /// Whether it gives the peers new pre-shared keys.
+    pub(crate) const fn changes_psks(self) -> bool {
+        matches!(self, Self::Psk | Self::Replace)
     }
 
     pub(crate) const fn rounds(self, size: usize) -> u8 {
         match self {
-            Self::Add | Self::Remove => 1,
+            Self::Add => 1,
             _ if size > 10_000 => 2,
             _ => 3,
         }
@@ -72,6 +77,10 @@ impl Subject {
         IpNet::from(std::net::IpAddr::V4(self.ip))
     }
 }
+
+/// How many peers a contender that needs a call for each is measured with, spread evenly over all: a
+/// call costs the same whether it is one of 1,000 or one of 50,000, and all would take an hour.
+pub(crate) const SAMPLE: usize = 1_000;
 
 /// The peers of one run.
 #[derive(Debug)]
@@ -109,9 +118,14 @@ impl Workload {
         Self { peers }
     }
 
+    /// At most so many of the peers, spread evenly.
+    pub(crate) fn sample(&self, count: usize) -> impl Iterator<Item = &Subject> + Clone {
+        let step = (self.peers.len() / count).max(1);
+        self.peers.iter().step_by(step).take(count)
+    }
+
     /// Key, pre-shared key and allowed IP of one peer, as `wg` shows them.
-    pub(crate) fn as_text(&self, index: usize) -> (String, String, String) {
-        let subject = &self.peers[index];
+    pub(crate) fn as_text(subject: &Subject) -> (String, String, String) {
         (base64(&subject.key), base64(&subject.psk), subject.net().to_string())
     }
 }

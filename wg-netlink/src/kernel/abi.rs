@@ -42,9 +42,12 @@ pub(crate) const WG_CMD_SET_DEVICE: u8 = 1;
 pub(crate) const WGDEVICE_A_IFNAME: u16 = 2;
 pub(crate) const WGDEVICE_A_PRIVATE_KEY: u16 = 3;
 pub(crate) const WGDEVICE_A_PUBLIC_KEY: u16 = 4;
+pub(crate) const WGDEVICE_A_FLAGS: u16 = 5;
 pub(crate) const WGDEVICE_A_LISTEN_PORT: u16 = 6;
 pub(crate) const WGDEVICE_A_FWMARK: u16 = 7;
 pub(crate) const WGDEVICE_A_PEERS: u16 = 8;
+
+pub(crate) const WGDEVICE_F_REPLACE_PEERS: u32 = 1;
 
 pub(crate) const WGPEER_A_PUBLIC_KEY: u16 = 1;
 pub(crate) const WGPEER_A_PRESHARED_KEY: u16 = 2;

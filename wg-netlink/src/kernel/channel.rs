@@ -6,7 +6,10 @@
 use core::ops::Range;
 use std::io;
 
-use wg_types::{AllowedIpsChange, Interface, InterfaceConfig, PeerStats, PeerUpdate, PublicKey};
+use wg_types::{
+    AllowedIpsChange, Interface, InterfaceConfig, Peer, PeerConfig, PeerStats, PeerUpdate,
+    PublicKey,
+};
 use zeroize::Zeroize as _;
 
 use super::abi::{NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR};
@@ -104,6 +107,23 @@ impl<T: Transport> Channel<T> {
         ApplyError::check(updates.len(), refused, stopped)
     }
 
+    /// Removes every peer in one request, then lets these in.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`] tells of each of `peers` what became of it; none is there if the old ones
+    /// could not be removed.
+    pub fn replace_peers(&mut self, peers: &[PeerConfig]) -> Result<(), ApplyError> {
+        let sequence = self.next_sequence();
+        encode::remove_all_peers(&mut self.request.0, &self.target, sequence);
+        if let Err(fault) = self.exchange(sequence) {
+            let error = self.error(fault, "remove all peers");
+            return Err(ApplyError::stopped(peers.len(), 0, error));
+        }
+        let puts: Vec<_> = peers.iter().cloned().map(PeerUpdate::Put).collect();
+        self.apply(&puts)
+    }
+
     /// Reads all of it.
     ///
     /// # Errors
@@ -119,6 +139,25 @@ impl<T: Transport> Channel<T> {
             decode::device(payload, &mut interface)
         })?;
         Ok(interface)
+    }
+
+    /// Shows each peer, and keeps one at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`] and those of any request; peers before the error were shown.
+    pub fn peers(&mut self, visit: &mut dyn FnMut(&Peer)) -> Result<(), Error> {
+        let mut held = None;
+        self.dump(&mut |payload, is_first| {
+            if is_first {
+                held = None;
+            }
+            decode::each_peer(payload, &mut held, visit)
+        })?;
+        if let Some(peer) = &held {
+            visit(peer);
+        }
+        Ok(())
     }
 
     /// Reads the interface without its peers.

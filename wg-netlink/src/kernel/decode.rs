@@ -44,6 +44,9 @@ pub enum DecodeError {
     AllowedIp,
 }
 
+/// Bytes of an IPv4 allowed IP in a dump: nest, family, address, prefix.
+const ALLOWED_IP_LEN: usize = 4 + 8 + 8 + 8;
+
 /// One netlink message of a datagram.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
@@ -206,7 +209,51 @@ fn peers(nest: &[u8], peers: &mut Vec<Peer>) -> Result<(), DecodeError> {
             Some(last) if place == 0 && last.config.public_key.as_bytes() == peer.public_key => {
                 peer.allowed_ips(&mut last.config.allowed_ips)?;
             }
-            _ => peers.push(peer.to_peer()?),
+            _ => peers.push(peer.to_peer(Vec::new())?),
+        }
+    }
+    attributes.finish()
+}
+
+/// Shows each peer of one message of a dump but its last, which may be continued in the next: it is
+/// held, and the caller shows it at the dump's end.
+///
+/// # Errors
+///
+/// [`DecodeError`]; peers before the error were shown.
+pub fn each_peer(
+    payload: &[u8],
+    held: &mut Option<Peer>,
+    visit: &mut dyn FnMut(&Peer),
+) -> Result<(), DecodeError> {
+    let mut attributes = device_attributes(payload)?;
+    for (kind, nest) in attributes.by_ref() {
+        if kind == WGDEVICE_A_PEERS {
+            each_peer_of(nest, held, visit)?;
+        }
+    }
+    attributes.finish()
+}
+
+fn each_peer_of(
+    nest: &[u8],
+    held: &mut Option<Peer>,
+    visit: &mut dyn FnMut(&Peer),
+) -> Result<(), DecodeError> {
+    let mut attributes = Attributes(nest);
+    for (place, (_, value)) in attributes.by_ref().enumerate() {
+        let peer = PeerRef::parse(value)?;
+        match held {
+            Some(held) if place == 0 && held.config.public_key.as_bytes() == peer.public_key => {
+                peer.allowed_ips(&mut held.config.allowed_ips)?;
+            }
+            Some(held) => {
+                visit(held);
+                let mut room = core::mem::take(&mut held.config.allowed_ips);
+                room.clear();
+                *held = peer.to_peer(room)?;
+            }
+            None => *held = Some(peer.to_peer(Vec::new())?),
         }
     }
     attributes.finish()
@@ -237,17 +284,53 @@ fn stats_of_peers(
     last: &mut Option<PublicKey>,
     visit: &mut dyn FnMut(&PeerStats),
 ) -> Result<(), DecodeError> {
-    let mut before = last.take();
     let mut attributes = Attributes(nest);
+    let mut key = None;
+    // Only the first of a message can be the continuation of the message before.
+    let mut before = last.take();
     for (_, value) in attributes.by_ref() {
-        let peer = PeerRef::parse(value)?;
-        *last = Some(PublicKey::from_bytes(*peer.public_key));
-        if before.take() == *last {
+        let (public_key, stats) = stats_of_peer(value)?;
+        key = Some(public_key);
+        if let Some(before) = before.take()
+            && before.as_bytes() == public_key
+        {
             continue;
         }
-        visit(&peer.stats()?);
+        visit(&stats);
     }
+    *last = key.copied().map(PublicKey::from_bytes);
     attributes.finish()
+}
+
+/// The statistics of a peer as Linux writes it, without a look at the rest; any other way round is
+/// left to [`PeerRef`].
+#[inline]
+fn stats_of_peer(nest: &[u8]) -> Result<(&[u8; 32], PeerStats), DecodeError> {
+    let Some((usual, rest)) = Usual::split(nest) else { return stats_of_unusual(nest) };
+    let mut address: &[u8] = &[];
+    let mut attributes = Attributes(rest);
+    for (kind, value) in attributes.by_ref() {
+        match kind {
+            WGPEER_A_ENDPOINT => address = value,
+            WGPEER_A_ALLOWEDIPS => {}
+            _ => return stats_of_unusual(nest),
+        }
+    }
+    attributes.finish()?;
+    let stats = PeerStats {
+        public_key: PublicKey::from_bytes(*usual.public_key),
+        endpoint: endpoint(address)?,
+        last_handshake: timespec(usual.handshake)?,
+        rx_bytes: u64::from_ne_bytes(*usual.rx_bytes),
+        tx_bytes: u64::from_ne_bytes(*usual.tx_bytes),
+    };
+    Ok((usual.public_key, stats))
+}
+
+#[cold]
+fn stats_of_unusual(nest: &[u8]) -> Result<(&[u8; 32], PeerStats), DecodeError> {
+    let peer = PeerRef::parse(nest)?;
+    Ok((peer.public_key, peer.stats()?))
 }
 
 fn device_attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
@@ -281,27 +364,10 @@ impl<'a> PeerRef<'a> {
 
     #[inline]
     fn parse(nest: &'a [u8]) -> Result<Self, DecodeError> {
-        match Self::parse_usual(nest) {
-            Some((peer, rest)) => peer.parse_rest(rest),
-            None => Self::NOTHING.parse_all(nest),
-        }
-    }
-
-    /// Reads what Linux writes first, in the order in which it does so since 5.6: comparing with
-    /// what is expected takes a third of the time of finding out. Anything else is `None`.
-    #[inline]
-    fn parse_usual(nest: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let (public_key, rest) = expect::<32>(nest, WGPEER_A_PUBLIC_KEY)?;
-        let (psk, rest) = expect::<32>(rest, WGPEER_A_PRESHARED_KEY)?;
-        let (handshake, rest) = expect::<16>(rest, WGPEER_A_LAST_HANDSHAKE_TIME)?;
-        let (keepalive, rest) = expect::<2>(rest, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL)?;
-        let (_, rest) = rest.split_first_chunk::<2>()?;
-        let (tx_bytes, rest) = expect::<8>(rest, WGPEER_A_TX_BYTES)?;
-        let (rx_bytes, rest) = expect::<8>(rest, WGPEER_A_RX_BYTES)?;
-        let (_, rest) = expect::<4>(rest, WGPEER_A_PROTOCOL_VERSION)?;
-        let peer =
-            Self { public_key, psk, keepalive, handshake, rx_bytes, tx_bytes, ..Self::NOTHING };
-        Some((peer, rest))
+        let Some((usual, rest)) = Usual::split(nest) else { return Self::NOTHING.parse_all(nest) };
+        let Usual { public_key, psk, handshake, keepalive, tx_bytes, rx_bytes } = usual;
+        Self { public_key, psk, keepalive, handshake, rx_bytes, tx_bytes, ..Self::NOTHING }
+            .parse_rest(rest)
     }
 
     fn parse_all(self, nest: &'a [u8]) -> Result<Self, DecodeError> {
@@ -342,9 +408,11 @@ impl<'a> PeerRef<'a> {
         })
     }
 
-    fn to_peer(&self) -> Result<Peer, DecodeError> {
+    /// `room` is empty; its memory is for the allowed IPs.
+    fn to_peer(&self, room: Vec<IpNet>) -> Result<Peer, DecodeError> {
         let stats = self.stats()?;
         let mut config = PeerConfig::new(stats.public_key);
+        config.allowed_ips = room;
         config.endpoint = stats.endpoint;
         if !self.psk.is_empty() {
             let psk = number(WGPEER_A_PRESHARED_KEY, self.psk)?;
@@ -360,10 +428,45 @@ impl<'a> PeerRef<'a> {
 
     fn allowed_ips(&self, into: &mut Vec<IpNet>) -> Result<(), DecodeError> {
         let mut attributes = Attributes(self.allowed_ips);
+        // As many as there are if all are IPv4, some more if not.
+        into.reserve_exact(self.allowed_ips.len() / ALLOWED_IP_LEN);
         for (_, value) in attributes.by_ref() {
             into.push(allowed_ip(value)?);
         }
         attributes.finish()
+    }
+}
+
+/// What Linux writes first of a peer, in the order in which it does so since 5.6: comparing with what
+/// is expected takes a third of the time of finding out.
+#[derive(Debug)]
+struct Usual<'a> {
+    public_key: &'a [u8; 32],
+    psk: &'a [u8; 32],
+    handshake: &'a [u8; 16],
+    keepalive: &'a [u8; 2],
+    tx_bytes: &'a [u8; 8],
+    rx_bytes: &'a [u8; 8],
+}
+
+impl<'a> Usual<'a> {
+    /// Each of them with its header, and two bytes after the keepalive.
+    const LEN: usize = 36 + 36 + 20 + 8 + 12 + 12 + 8;
+
+    /// It and what follows; `None`: these bytes are anything else.
+    #[inline]
+    fn split(nest: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        // One look at the length: all that is read from here on is known to be there.
+        let (head, rest) = nest.split_first_chunk::<{ Usual::LEN }>()?;
+        let (public_key, head) = expect::<32>(head, WGPEER_A_PUBLIC_KEY)?;
+        let (psk, head) = expect::<32>(head, WGPEER_A_PRESHARED_KEY)?;
+        let (handshake, head) = expect::<16>(head, WGPEER_A_LAST_HANDSHAKE_TIME)?;
+        let (keepalive, head) = expect::<2>(head, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL)?;
+        let (_, head) = head.split_first_chunk::<2>()?;
+        let (tx_bytes, head) = expect::<8>(head, WGPEER_A_TX_BYTES)?;
+        let (rx_bytes, head) = expect::<8>(head, WGPEER_A_RX_BYTES)?;
+        expect::<4>(head, WGPEER_A_PROTOCOL_VERSION)?;
+        Some((Self { public_key, psk, handshake, keepalive, tx_bytes, rx_bytes }, rest))
     }
 }
 
@@ -430,6 +533,7 @@ fn endpoint(value: &[u8]) -> Result<Option<SocketAddr>, DecodeError> {
 }
 
 /// `struct __kernel_timespec`: seconds and nanoseconds, 64 bits each; zero: never.
+#[inline]
 fn timespec(value: &[u8]) -> Result<Option<SystemTime>, DecodeError> {
     const SIZE: DecodeError = DecodeError::Size { kind: WGPEER_A_LAST_HANDSHAKE_TIME };
     if value.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
-use wg_types::{Interface, InterfaceConfig, PeerStats, PeerUpdate};
+use wg_types::{Interface, InterfaceConfig, Peer, PeerConfig, PeerStats, PeerUpdate};
 
 use super::channel::Channel;
 use super::socket::KernelSocket;
@@ -90,6 +90,14 @@ impl WireGuard for KernelInterface {
 
     fn apply(&self, updates: &[PeerUpdate]) -> Result<(), ApplyError> {
         self.channel().apply(updates)
+    }
+
+    fn replace_peers(&self, peers: &[PeerConfig]) -> Result<(), ApplyError> {
+        self.channel().replace_peers(peers)
+    }
+
+    fn peers(&self, visit: &mut dyn FnMut(&Peer)) -> Result<(), Error> {
+        self.channel().peers(visit)
     }
 
     fn interface(&self) -> Result<Interface, Error> {

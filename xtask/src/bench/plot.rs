@@ -63,10 +63,11 @@ pub(super) fn scale(figures: &Figures, contender: &str) -> String {
     let mut drawing = String::new();
     let mut columns = Vec::new();
     let mut x = LEFT;
+    let gaps = f64::from(u32::try_from(sizes.len()).unwrap_or(u32::MAX).saturating_sub(1).max(1));
     for size in &sizes {
         columns.push((*size, x));
         text(&mut drawing, x, TOP + height + 20.0, "middle", &size.to_string());
-        x += (WIDTH - LEFT - RIGHT) / 2.0;
+        x += (WIDTH - LEFT - RIGHT) / gaps;
     }
     // From 0.9 to 2 times the least.
     let place = |times: f64| (times.min(2.0) - 0.9).mul_add(-height / 1.1, TOP + height);
@@ -103,8 +104,8 @@ pub(super) fn scale(figures: &Figures, contender: &str) -> String {
     frame(&title, TOP + height + 32.0, &drawing)
 }
 
-const COLOURS: [&str; 7] =
-    ["#1f7a4d", "#b3541e", "#2b5fa8", "#8a2be2", "#6b6f76", "#c2185b", "#00838f"];
+const COLOURS: [&str; 8] =
+    ["#1f7a4d", "#b3541e", "#2b5fa8", "#8a2be2", "#6b6f76", "#c2185b", "#00838f", "#9e7b00"];
 
 fn text(drawing: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
     let _ =

@@ -25,7 +25,7 @@ impl Contender for Control {
         let name: InterfaceName = NAME.parse()?;
         // It has no "only if it is there".
         let peer: fn(&Subject) -> PeerConfigBuilder = match operation {
-            Operation::Add => |subject| {
+            Operation::Add | Operation::Replace => |subject| {
                 builder(subject)
                     .set_preshared_key(Key(subject.psk))
                     .replace_allowed_ips()
@@ -44,9 +44,12 @@ impl Contender for Control {
                 }));
             }
         };
-        let mut update = Some(
-            DeviceUpdate::new().add_peers(&workload.peers.iter().map(peer).collect::<Vec<_>>()),
-        );
+        let start = match operation {
+            Operation::Replace => DeviceUpdate::new().replace_peers(),
+            _ => DeviceUpdate::new(),
+        };
+        let peers: Vec<_> = workload.peers.iter().map(peer).collect();
+        let mut update = Some(start.add_peers(&peers));
         Ok(Job::all(workload, move || {
             if let Some(update) = update.take() {
                 update.apply(&name, Backend::Kernel)?;

@@ -11,7 +11,7 @@ use defguard_wireguard_rs::{Kernel, WGApi, WireguardInterfaceApi as _};
 
 use super::{Contender, Job};
 use crate::NAME;
-use crate::workload::{Operation, Workload};
+use crate::workload::{Operation, SAMPLE, Subject, Workload};
 
 pub(crate) struct Defguard(WGApi<Kernel>);
 
@@ -39,9 +39,12 @@ impl Contender for Defguard {
                     Ok(())
                 }));
             }
+            // Its call for that wants the interface's key and addresses too, and sets them again.
+            Operation::Replace => return Ok(None),
             Operation::Remove => {
-                return Ok(Job::all(workload, || {
-                    for subject in &workload.peers {
+                let sample = workload.sample(SAMPLE);
+                return Ok(Job::some(sample.clone().count(), move || {
+                    for subject in sample.clone() {
                         api.remove_peer(&Key::new(subject.key))?;
                     }
                     Ok(())
@@ -50,21 +53,18 @@ impl Contender for Defguard {
             _ => {}
         }
         // Its call always replaces the allowed IPs.
-        let peers: Vec<Peer> = workload
-            .peers
-            .iter()
-            .map(|subject| {
-                let mut peer = Peer::new(Key::new(subject.key));
-                if matches!(operation, Operation::Add | Operation::Psk) {
-                    peer.preshared_key = Some(Key::new(subject.psk));
-                }
-                if operation != Operation::Lock {
-                    peer.set_allowed_ips(vec![IpAddrMask::new(IpAddr::V4(subject.ip), 32)]);
-                }
-                peer
-            })
-            .collect();
-        Ok(Job::all(workload, move || {
+        let peer = |subject: &Subject| {
+            let mut peer = Peer::new(Key::new(subject.key));
+            if matches!(operation, Operation::Add | Operation::Psk) {
+                peer.preshared_key = Some(Key::new(subject.psk));
+            }
+            if operation != Operation::Lock {
+                peer.set_allowed_ips(vec![IpAddrMask::new(IpAddr::V4(subject.ip), 32)]);
+            }
+            peer
+        };
+        let peers: Vec<Peer> = workload.sample(SAMPLE).map(peer).collect();
+        Ok(Job::some(peers.len(), move || {
             for peer in &peers {
                 api.configure_peer(peer)?;
             }

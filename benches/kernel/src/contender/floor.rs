@@ -49,14 +49,14 @@ pub(crate) fn run(operation: Operation, workload: &Workload) -> Result<()> {
 
 fn messages(operation: Operation, family: u16, workload: &Workload) -> Option<Vec<Vec<u8>>> {
     let peer = match operation {
-        Operation::Add => add_peer,
+        Operation::Add | Operation::Replace => add_peer,
         Operation::Psk => set_psk,
         Operation::Lock => lock_peer,
         Operation::Unlock => unlock_peer,
         Operation::Remove => remove_peer,
         Operation::Dump | Operation::Statistics => return None,
     };
-    Some(prepare(family, workload, peer))
+    Some(prepare(operation, family, workload, peer))
 }
 
 fn write(socket: &Socket, messages: &[Vec<u8>]) -> Result<()> {
@@ -96,7 +96,12 @@ fn connect() -> Result<(Socket, u16)> {
     Ok((socket, u16::from_ne_bytes([answer[at + 4], answer[at + 5]])))
 }
 
-fn prepare(family: u16, workload: &Workload, peer: fn(&Subject) -> Vec<u8>) -> Vec<Vec<u8>> {
+fn prepare(
+    operation: Operation,
+    family: u16,
+    workload: &Workload,
+    peer: fn(&Subject) -> Vec<u8>,
+) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     let mut peers = Vec::new();
     for subject in &workload.peers {
@@ -113,7 +118,10 @@ fn prepare(family: u16, workload: &Workload, peer: fn(&Subject) -> Vec<u8>) -> V
         .enumerate()
         .map(|(place, peers)| {
             let flags = if place == last { 5 } else { 1 };
-            let body = [name(), attribute(8 | NESTED, peers)].concat();
+            let replaces = operation == Operation::Replace && place == 0;
+            // WGDEVICE_A_FLAGS with WGDEVICE_F_REPLACE_PEERS
+            let replace = if replaces { attribute(5, &1_u32.to_ne_bytes()) } else { Vec::new() };
+            let body = [name(), replace, attribute(8 | NESTED, peers)].concat();
             message(family, flags, 1, &body)
         })
         .collect()

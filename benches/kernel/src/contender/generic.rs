@@ -10,13 +10,13 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, 
 use netlink_packet_generic::GenlMessage;
 use netlink_packet_wireguard::{
     WireguardAddressFamily, WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAttribute,
-    WireguardCmd, WireguardMessage, WireguardPeer, WireguardPeerAttribute, WireguardPeerFlags,
+    WireguardCmd, WireguardDeviceFlags, WireguardMessage, WireguardPeer, WireguardPeerAttribute, WireguardPeerFlags,
 };
 use tokio::runtime::Runtime;
 
 use super::{Contender, Job};
 use crate::NAME;
-use crate::workload::{Operation, Subject, Workload};
+use crate::workload::{Operation, SAMPLE, Subject, Workload};
 
 pub(crate) struct Generic {
     name: &'static str,
@@ -54,8 +54,13 @@ impl Contender for Generic {
         operation: Operation,
         workload: &'a Workload,
     ) -> Result<Option<Job<'a>>> {
+        if self.batch == 1
+            && matches!(operation, Operation::Replace | Operation::Dump | Operation::Statistics)
+        {
+            return Ok(None);
+        }
         let peer: fn(&Subject) -> WireguardPeer = match operation {
-            Operation::Add => |subject| {
+            Operation::Add | Operation::Replace => |subject| {
                 WireguardPeer(vec![
                     key(subject),
                     flags(WireguardPeerFlags::ReplaceAllowedIps),
@@ -81,17 +86,30 @@ impl Contender for Generic {
             Operation::Remove => {
                 |subject| WireguardPeer(vec![key(subject), flags(WireguardPeerFlags::RemoveMe)])
             }
-            Operation::Dump | Operation::Statistics if self.batch == 1 => return Ok(None),
             Operation::Dump | Operation::Statistics => {
                 return Ok(Job::all(workload, || self.runtime.block_on(dump(self.handle.clone()))));
             }
         };
         let (runtime, handle, batch) = (&self.runtime, &self.handle, self.batch);
+        if batch == 1 {
+            let sample = workload.sample(SAMPLE);
+            return Ok(Job::some(sample.clone().count(), move || {
+                runtime.block_on(async {
+                    for subject in sample.clone() {
+                        set(handle.clone(), Vec::new(), vec![peer(subject)]).await?;
+                    }
+                    Ok(())
+                })
+            }));
+        }
         Ok(Job::all(workload, move || {
             runtime.block_on(async {
-                for chunk in workload.peers.chunks(batch) {
-                    let peers = chunk.iter().map(peer).collect();
-                    set(handle.clone(), peers).await?;
+                for (place, chunk) in workload.peers.chunks(batch).enumerate() {
+                    let mut attributes = Vec::new();
+                    if operation == Operation::Replace && place == 0 {
+                        attributes.push(WireguardAttribute::Flags(WireguardDeviceFlags::ReplacePeers));
+                    }
+                    set(handle.clone(), attributes, chunk.iter().map(peer).collect()).await?;
                 }
                 Ok(())
             })
@@ -99,9 +117,13 @@ impl Contender for Generic {
     }
 }
 
-async fn set(mut handle: GenetlinkHandle, peers: Vec<WireguardPeer>) -> Result<()> {
-    let attributes =
-        vec![WireguardAttribute::IfName(NAME.to_owned()), WireguardAttribute::Peers(peers)];
+async fn set(
+    mut handle: GenetlinkHandle,
+    mut attributes: Vec<WireguardAttribute>,
+    peers: Vec<WireguardPeer>,
+) -> Result<()> {
+    attributes.push(WireguardAttribute::IfName(NAME.to_owned()));
+    attributes.push(WireguardAttribute::Peers(peers));
     let message = WireguardMessage { cmd: WireguardCmd::SetDevice, attributes };
     let mut request = NetlinkMessage::from(GenlMessage::from_payload(message));
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK;

@@ -1,4 +1,4 @@
-//! wg-netlink.
+//! wg-netlink, and its other way to do what there are two ways to do.
 
 use std::hint::black_box;
 
@@ -18,6 +18,44 @@ impl Ours {
     }
 }
 
+/// Replaces peers by the difference, so that sessions stay; reads peers one by one and keeps none.
+pub(crate) struct OneByOne(Box<dyn WireGuard>);
+
+impl OneByOne {
+    pub(crate) fn open() -> Result<Self> {
+        Ok(Self(wg_netlink::open(NAME, Want::Kernel)?))
+    }
+}
+
+impl Contender for OneByOne {
+    fn name(&self) -> &'static str {
+        "wg-netlink, set_peers and peers"
+    }
+
+    fn prepare<'a>(
+        &'a mut self,
+        operation: Operation,
+        workload: &'a Workload,
+    ) -> Result<Option<Job<'a>>> {
+        let wg = &self.0;
+        match operation {
+            Operation::Replace => {
+                let peers: Vec<_> = workload.peers.iter().map(config).collect();
+                Ok(Job::all(workload, move || Ok(wg.set_peers(&peers)?)))
+            }
+            Operation::Dump => Ok(Job::all(workload, || {
+                let mut sum = 0_usize;
+                wg.peers(&mut |peer| {
+                    sum = sum.wrapping_add(black_box(peer).config.allowed_ips.len());
+                })?;
+                black_box(sum);
+                Ok(())
+            })),
+            _ => Ok(None),
+        }
+    }
+}
+
 impl Contender for Ours {
     fn name(&self) -> &'static str {
         "wg-netlink"
@@ -34,13 +72,11 @@ impl Contender for Ours {
     ) -> Result<Option<Job<'a>>> {
         let wg = &self.0;
         let update: fn(&Subject) -> PeerUpdate = match operation {
-            Operation::Add => |subject| {
-                PeerUpdate::Put(PeerConfig {
-                    preshared_key: Some(PresharedKey::from_bytes(subject.psk)),
-                    allowed_ips: vec![subject.net()],
-                    ..PeerConfig::new(key(subject))
-                })
-            },
+            Operation::Add => |subject| PeerUpdate::Put(config(subject)),
+            Operation::Replace => {
+                let peers: Vec<_> = workload.peers.iter().map(config).collect();
+                return Ok(Job::all(workload, move || Ok(wg.replace_peers(&peers)?)));
+            }
             Operation::Psk => {
                 |subject| PeerUpdate::set_psk(key(subject), PresharedKey::from_bytes(subject.psk))
             }
@@ -66,6 +102,14 @@ impl Contender for Ours {
         };
         let updates: Vec<_> = workload.peers.iter().map(update).collect();
         Ok(Job::all(workload, move || Ok(wg.apply(&updates)?)))
+    }
+}
+
+fn config(subject: &Subject) -> PeerConfig {
+    PeerConfig {
+        preshared_key: Some(PresharedKey::from_bytes(subject.psk)),
+        allowed_ips: vec![subject.net()],
+        ..PeerConfig::new(key(subject))
     }
 }
 

@@ -18,7 +18,7 @@ const SPAWNS: usize = 100;
 /// `wg syncconf` with all peers; `wg show dump` to read.
 pub(crate) struct Syncconf;
 
-/// `wg addconf` with all peers; `wg show latest-handshakes` to read.
+/// `wg addconf` with all peers, `wg setconf` to replace them; `wg show latest-handshakes` to read.
 pub(crate) struct Addconf;
 
 /// `wg set` for each peer.
@@ -67,7 +67,8 @@ impl Contender for Addconf {
             }
             _ => {
                 fs::write(FILE, file(operation, workload))?;
-                Ok(Job::all(workload, || wg(&["addconf", NAME, FILE])))
+                let how = if operation == Operation::Replace { "setconf" } else { "addconf" };
+                Ok(Job::all(workload, move || wg(&[how, NAME, FILE])))
             }
         }
     }
@@ -83,12 +84,11 @@ impl Contender for Set {
         operation: Operation,
         workload: &'a Workload,
     ) -> Result<Option<Job<'a>>> {
-        if matches!(operation, Operation::Dump | Operation::Statistics) {
+        if matches!(operation, Operation::Replace | Operation::Dump | Operation::Statistics) {
             return Ok(None);
         }
-        let count = SPAWNS.min(workload.peers.len());
-        let texts: Vec<_> = (0..count).map(|index| workload.as_text(index)).collect();
-        Ok(Job::some(count, move || {
+        let texts: Vec<_> = workload.sample(SPAWNS).map(Workload::as_text).collect();
+        Ok(Job::some(texts.len(), move || {
             for (key, psk, ip) in &texts {
                 fs::write(FILE, psk)?;
                 match operation {
@@ -112,8 +112,7 @@ fn file(operation: Operation, workload: &Workload) -> String {
         // `syncconf` takes the interface's key away if the file has none.
         let _ = write!(file, "[Interface]\nPrivateKey = {}\n", base64(&[0x42; 32]));
     }
-    for index in 0..workload.peers.len() {
-        let (key, psk, ip) = workload.as_text(index);
+    for (key, psk, ip) in workload.peers.iter().map(Workload::as_text) {
         let _ = write!(file, "[Peer]\nPublicKey = {key}\nPresharedKey = {psk}\n");
         if operation != Operation::Lock {
             let _ = writeln!(file, "AllowedIPs = {ip}");

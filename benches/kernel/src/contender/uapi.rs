@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use wireguard_uapi::WgSocket;
 use wireguard_uapi::linux::DeviceInterface;
-use wireguard_uapi::linux::set::{AllowedIp, Device, Peer, WgPeerF};
+use wireguard_uapi::linux::set::{AllowedIp, Device, Peer, WgDeviceF, WgPeerF};
 
 use super::{Contender, Job};
 use crate::NAME;
@@ -40,12 +40,13 @@ impl Contender for Uapi {
         let ips: Vec<IpAddr> =
             workload.peers.iter().map(|subject| IpAddr::V4(subject.ip)).collect();
         Ok(Job::all(workload, move || {
-            for (subjects, ips) in workload.peers.chunks(512).zip(ips.chunks(512)) {
+            let chunks = workload.peers.chunks(512).zip(ips.chunks(512));
+            for (place, (subjects, ips)) in chunks.enumerate() {
                 let peers = subjects.iter().zip(ips).map(|(subject, ip)| {
                     let peer = Peer::from_public_key(&subject.key);
                     let ip = || vec![AllowedIp { ipaddr: ip, cidr_mask: Some(32) }];
                     match operation {
-                        Operation::Add => peer
+                        Operation::Add | Operation::Replace => peer
                             .flags(vec![WgPeerF::ReplaceAllowedIps])
                             .preshared_key(&subject.psk)
                             .allowed_ips(ip()),
@@ -57,7 +58,11 @@ impl Contender for Uapi {
                         _ => peer.flags(vec![WgPeerF::RemoveMe]),
                     }
                 });
-                socket.set_device(Device::from_ifname(NAME).peers(peers.collect()))?;
+                let mut device = Device::from_ifname(NAME).peers(peers.collect());
+                if operation == Operation::Replace && place == 0 {
+                    device = device.flags(vec![WgDeviceF::ReplacePeers]);
+                }
+                socket.set_device(device)?;
             }
             Ok(())
         }))

@@ -310,6 +310,61 @@ fn a_dump_over_several_datagrams_is_whole() {
 }
 
 #[test]
+fn peers_are_shown_one_by_one_and_the_last_one_too() {
+    let says = || {
+        vec![
+            vec![(0x1c, 2, dumped(&[key(1)])), (0x1c, 2, dumped(&[key(2)]))],
+            vec![(0x1c, 2, dumped(&[key(3)])), end()],
+        ]
+    };
+    let torn = vec![vec![(0x1c, 2 | NLM_F_DUMP_INTR, dumped(&[key(9)])), end()]];
+    let mut channel = opened(vec![Step::Says(torn), Step::Says(says())]);
+    let mut keys = Vec::new();
+    channel.peers(&mut |peer| keys.push(peer.config.public_key)).unwrap();
+    assert_eq!(keys, [key(1), key(2), key(3)]);
+}
+
+#[test]
+fn peers_are_replaced_by_a_request_of_its_own_before_them() {
+    let new = || (0..1000).map(|n| PeerConfig::new(key(n))).collect::<Vec<_>>();
+    let mut channel = opened(Vec::new());
+    channel.replace_peers(&new()).unwrap();
+    assert_eq!(channel.transport.sent.len(), 3);
+
+    let mut channel = opened(vec![Step::Answers(libc::EPERM)]);
+    let error = channel.replace_peers(&new()).unwrap_err();
+    assert_eq!(error.cause(), Some(&Error::PermissionDenied { doing: "remove all peers" }));
+    assert_eq!(unapplied(&error).len(), 1000);
+    assert_eq!(channel.transport.sent.len(), 1, "nothing is sent after that");
+
+    let mut channel = opened(vec![Step::Answers(0), Step::Answers(0), Step::Answers(libc::ENODEV)]);
+    let error = channel.replace_peers(&new()).unwrap_err();
+    assert!((400..1000).contains(&unapplied(&error)[0]), "{error:?}");
+}
+
+#[test]
+fn a_dump_that_outgrows_the_buffers_of_the_socket_is_an_error_and_the_next_is_whole() {
+    let says = vec![vec![(0x1c, 2, dumped(&[key(1)])), end()]];
+    let steps = vec![Step::ReceiveFails(libc::ENOBUFS, 0), Step::Says(says)];
+    let mut channel = opened(steps);
+    assert_eq!(channel.interface().unwrap_err(), Error::NoBuffers);
+    assert_eq!(channel.interface().unwrap().peers.len(), 1);
+}
+
+#[test]
+fn who_may_not_read_or_has_nothing_to_read_is_told_so() {
+    for (errno, expected) in [
+        (libc::EPERM, Error::PermissionDenied { doing: "read the interface" }),
+        (libc::ENODEV, Error::NoSuchInterface { name: "wg0".to_owned() }),
+        (libc::EMSGSIZE, Error::TooLong),
+        (libc::EINTR, Error::Busy),
+    ] {
+        let mut channel = opened((0..4).map(|_| Step::Answers(errno)).collect());
+        assert_eq!(channel.stats(&mut |_| {}), Err(expected));
+    }
+}
+
+#[test]
 fn an_interrupted_dump_is_begun_anew() {
     let torn = vec![
         vec![(0x1c, 2, dumped(&[key(1)]))],

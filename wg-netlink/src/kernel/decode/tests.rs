@@ -111,9 +111,11 @@ fn a_peer_that_spans_messages_is_one() {
         vec![rest(ALICE, vec![ip("10.0.0.3", 32)]), whole(BOB, Vec::new())],
     ];
     let (mut interface, mut last, mut seen) = (empty(), None, Vec::new());
+    let (mut held, mut whole) = (None, Vec::new());
     for message in messages {
         let bytes = answer(vec![WireguardAttribute::Peers(message)]);
         device(&bytes, &mut interface).unwrap();
+        each_peer(&bytes, &mut held, &mut |peer| whole.push(format!("{peer:?}"))).unwrap();
         stats(&bytes, &mut last, &mut |stats| seen.push(*stats)).unwrap();
     }
     let keys: Vec<_> = interface.peers.iter().map(|peer| peer.config.public_key).collect();
@@ -121,7 +123,61 @@ fn a_peer_that_spans_messages_is_one() {
     assert_eq!(interface.peers[1].config.allowed_ips.len(), 3);
     let shown: Vec<_> = interface.peers.iter().map(|peer| peer.stats).collect();
     assert_eq!(seen, shown);
+    whole.push(format!("{:?}", held.unwrap()));
+    let kept: Vec<_> = interface.peers.iter().map(|peer| format!("{peer:?}")).collect();
+    assert_eq!(whole, kept);
     assert_eq!(seen[1].rx_bytes, 1 << 40);
+}
+
+/// As Linux writes a peer since 5.6, which is not the order of the others here.
+fn usual(key: PublicKey, endpoint: Option<&str>, ips: Vec<WireguardAllowedIp>) -> WireguardPeer {
+    let mut attributes = vec![
+        WireguardPeerAttribute::PublicKey(*key.as_bytes()),
+        WireguardPeerAttribute::PresharedKey([0x5e; 32]),
+        WireguardPeerAttribute::LastHandshake(WireguardTimeSpec { seconds: 12, nano_seconds: 5 }),
+        WireguardPeerAttribute::PersistentKeepalive(25),
+        WireguardPeerAttribute::TxBytes(2),
+        WireguardPeerAttribute::RxBytes(1 << 40),
+        WireguardPeerAttribute::ProtocolVersion(1),
+    ];
+    attributes.extend(endpoint.map(|at| WireguardPeerAttribute::Endpoint(at.parse().unwrap())));
+    attributes.push(WireguardPeerAttribute::AllowedIps(ips));
+    WireguardPeer(attributes)
+}
+
+#[test]
+fn the_usual_order_is_read_as_any_other_is() {
+    let ips = || vec![ip("10.0.0.1", 32), ip("fd00::", 64)];
+    for endpoint in [None, Some("192.0.2.1:9"), Some("[2001:db8::7%3]:9")] {
+        let WireguardPeer(mut shuffled) = usual(ALICE, endpoint, ips());
+        let straight = answer(vec![WireguardAttribute::Peers(vec![usual(ALICE, endpoint, ips())])]);
+        let expected = read(&straight);
+        let first = Attributes(&straight[GENL_HEADER..]).next().unwrap().1;
+        let (_, peer) = Attributes(first).next().unwrap();
+        assert!(Usual::split(peer).is_some(), "the short way is not taken at all");
+        for _ in 0..shuffled.len() {
+            shuffled.rotate_left(1);
+            let peers = vec![WireguardPeer(shuffled.clone())];
+            let bytes = answer(vec![WireguardAttribute::Peers(peers)]);
+            assert_eq!(read(&bytes), expected);
+        }
+    }
+}
+
+/// All that every reader makes of a message, in words, and that they agree.
+fn read(bytes: &[u8]) -> String {
+    let (mut interface, mut held, mut seen) = (empty(), None, Vec::new());
+    device(bytes, &mut interface).unwrap();
+    stats(bytes, &mut None, &mut |stats| seen.push(*stats)).unwrap();
+    each_peer(bytes, &mut held, &mut |_| panic!("the last one is held")).unwrap();
+    let [peer] = interface.peers.as_slice() else { panic!("{interface:?}") };
+    assert_eq!(seen, [peer.stats]);
+    let text = |peer: &Peer| {
+        let psk = peer.config.preshared_key.as_ref().map(PresharedKey::expose_base64);
+        format!("{peer:?} {psk:?}")
+    };
+    assert_eq!(text(&held.unwrap()), text(peer));
+    text(peer)
 }
 
 #[test]
@@ -207,6 +263,7 @@ proptest! {
         let _ = device(&bytes, &mut empty());
         let _ = device_alone(&bytes, &mut empty());
         let _ = stats(&bytes, &mut None, &mut |_| {});
+        let _ = each_peer(&bytes, &mut None, &mut |_| {});
     }
 
     #[test]
@@ -214,11 +271,20 @@ proptest! {
         let ips = vec![ip("10.0.0.1", 32), ip("fd00::", 64)];
         let mut bytes = answer(vec![
             WireguardAttribute::PublicKey(*BOB.as_bytes()),
-            WireguardAttribute::Peers(vec![whole(ALICE, ips)]),
+            WireguardAttribute::Peers(vec![usual(ALICE, Some("192.0.2.1:9"), ips)]),
         ]);
         let at = at % bytes.len();
         bytes[at] = byte;
-        let _ = device(&bytes, &mut empty());
-        let _ = stats(&bytes, &mut None, &mut |_| {});
+        let (mut interface, mut held, mut seen) = (empty(), None, Vec::new());
+        let read = device(&bytes, &mut interface);
+        let counted = stats(&bytes, &mut None, &mut |stats| seen.push(*stats));
+        let shown = each_peer(&bytes, &mut held, &mut |_| {});
+        // Statistics are read without a look at allowed IPs; else all readers judge alike.
+        prop_assert_eq!(shown.is_ok(), read.is_ok());
+        if read.is_ok() {
+            prop_assert!(counted.is_ok());
+            let stats: Vec<_> = interface.peers.iter().map(|peer| peer.stats).collect();
+            prop_assert_eq!(seen, stats);
+        }
     }
 }

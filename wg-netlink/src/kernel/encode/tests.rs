@@ -4,8 +4,8 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_generic::GenlMessage;
 use netlink_packet_wireguard::{
     WireguardAddressFamily, WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAllowedIpFlags,
-    WireguardAttribute, WireguardCmd, WireguardMessage, WireguardPeer, WireguardPeerAttribute,
-    WireguardPeerFlags,
+    WireguardAttribute, WireguardCmd, WireguardDeviceFlags, WireguardMessage, WireguardPeer,
+    WireguardPeerAttribute, WireguardPeerFlags,
 };
 use wg_types::{PeerConfig, PresharedKey, PrivateKey, PublicKey};
 
@@ -223,6 +223,14 @@ fn another_encoder_writes_the_same_interface() {
         WireguardAttribute::Fwmark(0xca6c),
     ]);
     assert_eq!(out, expected);
+}
+
+#[test]
+fn another_encoder_removes_all_peers_with_the_same_bytes() {
+    let mut out = vec![1, 2, 3];
+    remove_all_peers(&mut out, &wg0(), 7);
+    let flags = WireguardAttribute::Flags(WireguardDeviceFlags::ReplacePeers);
+    assert_eq!(out, oracle(vec![name(), flags]));
 }
 
 #[test]
