@@ -146,19 +146,19 @@ impl Caller {
 impl App {
     /// Returns the methods that this installation offers at all.
     #[must_use]
-    pub const fn offered(&self) -> MethodSet {
+    pub fn offered(&self) -> MethodSet {
         if self.mailer.is_on() { MethodSet::ALL } else { MethodSet::ALL.without(Method::Email) }
     }
 
     /// Returns what the installation brings to a login.
     #[must_use]
-    pub const fn terms(&self) -> Terms<'_> {
+    pub fn terms(&self) -> Terms<'_> {
         Terms { codes: &self.keys.codes, mail: self.mailer.is_on() }
     }
 
     /// Says why a method is not offered here, or not to this user; `None`: it is.
     #[must_use]
-    pub const fn unavailable(&self, method: Method, user: &User) -> Option<&'static str> {
+    pub fn unavailable(&self, method: Method, user: &User) -> Option<&'static str> {
         self.terms().unavailable(method, user)
     }
 

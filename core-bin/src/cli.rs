@@ -89,7 +89,7 @@ enum Command {
     Config(config::Command),
     #[command(flatten)]
     Noun(Noun),
-    /// Try the mail settings
+    /// Set, show and try how mail leaves
     #[command(subcommand)]
     Mail(mail::Command),
     /// Ask a running server whether it is well; the exit code says so

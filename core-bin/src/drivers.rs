@@ -2,5 +2,6 @@
 //! stop, core stops.
 
 pub mod idle;
+pub mod mail_settings;
 pub mod rotate;
 pub mod sweep;

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod import;
 pub mod location;
 pub mod login;
+pub mod mail;
 pub mod mfa;
 pub mod name;
 pub mod poll;

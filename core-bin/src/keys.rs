@@ -2,7 +2,7 @@
 //! an installation has the same.
 
 use mfa_core::factor::CodeKey;
-use mfa_store::MasterKey;
+use mfa_store::{AuditKey, MasterKey};
 use mfa_wire::proof::NonceKey;
 use wg_types::PrivateKey;
 
@@ -15,6 +15,8 @@ pub struct Keys {
     pub nonces: NonceKey,
     /// Core's half of device proofs.
     pub proof: PrivateKey,
+    /// Checks the audit log's chain.
+    pub audit: AuditKey,
 }
 
 impl Keys {
@@ -25,6 +27,7 @@ impl Keys {
             codes: CodeKey::from_bytes(*master.derive("core codes")),
             nonces: NonceKey::from_bytes(*master.derive("core proof nonces")),
             proof: PrivateKey::from_bytes(*master.derive("core proof key")),
+            audit: AuditKey::derive(master),
         }
     }
 }

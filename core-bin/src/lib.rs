@@ -15,6 +15,7 @@ pub mod link;
 pub mod live;
 pub mod log;
 pub mod mail;
+pub mod passkey;
 pub mod password;
 pub mod pki;
 pub mod rng;

@@ -9,7 +9,7 @@ mod transport;
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, AsyncTransport as _, Message};
@@ -51,7 +51,7 @@ impl fmt::Debug for Mail {
 /// Why a mail is not taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum MailError {
-    /// There is no `[smtp]`.
+    /// There is no mail server.
     #[error("{NOT_SET_UP}")]
     NotSetUp,
     /// Too many mails wait.
@@ -65,9 +65,32 @@ pub enum MailError {
 /// Where flows hand their mails in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Mailer {
-    queue: Option<mpsc::Sender<Mail>>,
-    /// For a mail whose sender waits for the server's word.
-    transport: Option<Arc<Transport>>,
+    queue: mpsc::Sender<Mail>,
+    route: Arc<Route>,
+}
+
+/// How mail leaves. It can change while mails wait.
+#[derive(Debug)]
+pub struct Route {
+    /// As the configuration file says.
+    file: Option<Arc<Transport>>,
+    /// As an administrator set it, which comes first.
+    set: RwLock<Option<Arc<Transport>>>,
+    /// Somebody else empties the queue.
+    foreign: bool,
+}
+
+impl Route {
+    fn new(file: Option<Arc<Transport>>, foreign: bool) -> Arc<Self> {
+        Arc::new(Self { file, set: RwLock::default(), foreign })
+    }
+
+    /// Returns the way to the mail server; `None`: there is none.
+    #[must_use]
+    pub fn transport(&self) -> Option<Arc<Transport>> {
+        let set = self.set.read().unwrap_or_else(PoisonError::into_inner);
+        set.as_ref().or(self.file.as_ref()).map(Arc::clone)
+    }
 }
 
 /// A place in the queue.
@@ -82,35 +105,47 @@ impl Place {
 }
 
 impl Mailer {
-    /// Sends nothing: there is no `[smtp]`.
+    /// Sends nothing: mail is not set up.
     #[must_use]
-    pub const fn off() -> Self {
-        Self { queue: None, transport: None }
+    pub fn off() -> Self {
+        Self { queue: mpsc::channel(1).0, route: Route::new(None, false) }
     }
 
     /// Starts a queue; who holds the other end delivers.
     #[must_use]
     pub fn queue() -> (Self, mpsc::Receiver<Mail>) {
         let (queue, mails) = mpsc::channel(QUEUE);
-        (Self { queue: Some(queue), transport: None }, mails)
+        (Self { queue, route: Route::new(None, true) }, mails)
     }
 
-    /// Lets a test mail go past the queue, through `transport`.
+    /// Starts a queue for [`deliver`], with the way that the configuration file names.
     #[must_use]
-    pub fn with_transport(self, transport: Arc<Transport>) -> Self {
-        Self { transport: Some(transport), ..self }
+    pub fn through(file: Option<Arc<Transport>>) -> (Self, mpsc::Receiver<Mail>) {
+        let (queue, mails) = mpsc::channel(QUEUE);
+        (Self { queue, route: Route::new(file, false) }, mails)
+    }
+
+    /// Returns the way that [`deliver`] takes.
+    #[must_use]
+    pub fn route(&self) -> Arc<Route> {
+        Arc::clone(&self.route)
+    }
+
+    /// Sends mail another way from now on; `None`: as the configuration file says.
+    pub fn set(&self, transport: Option<Arc<Transport>>) {
+        *self.route.set.write().unwrap_or_else(PoisonError::into_inner) = transport;
     }
 
     /// Returns the way to the mail server, for a mail whose sender waits for its word.
     #[must_use]
-    pub fn transport(&self) -> Option<&Transport> {
-        self.transport.as_deref()
+    pub fn transport(&self) -> Option<Arc<Transport>> {
+        self.route.transport()
     }
 
     /// Tells whether mail is sent at all.
     #[must_use]
-    pub const fn is_on(&self) -> bool {
-        self.queue.is_some()
+    pub fn is_on(&self) -> bool {
+        self.route.foreign || self.route.transport().is_some()
     }
 
     /// Takes a place in the queue.
@@ -119,19 +154,21 @@ impl Mailer {
     ///
     /// [`MailError::NotSetUp`] or [`MailError::Busy`].
     pub fn reserve(&self) -> Result<Place, MailError> {
-        let queue = self.queue.clone().ok_or(MailError::NotSetUp)?;
-        queue.try_reserve_owned().map(Place).map_err(|_| MailError::Busy)
+        if !self.is_on() {
+            return Err(MailError::NotSetUp);
+        }
+        self.queue.clone().try_reserve_owned().map(Place).map_err(|_| MailError::Busy)
     }
 }
 
 /// Delivers until every [`Mailer`] is gone and the queue is empty.
-pub async fn deliver(transport: Arc<Transport>, mut mails: mpsc::Receiver<Mail>) {
+pub async fn deliver(route: Arc<Route>, mut mails: mpsc::Receiver<Mail>) {
     let slots = Arc::new(Semaphore::new(CONCURRENT));
     while let Some(mail) = mails.recv().await {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let transport = Arc::clone(&transport);
+        let route = Arc::clone(&route);
         tokio::spawn(async move {
-            deliver_one(&transport, &mail).await;
+            deliver_one(&route, &mail).await;
             drop(slot);
         });
     }
@@ -139,8 +176,12 @@ pub async fn deliver(transport: Arc<Transport>, mut mails: mpsc::Receiver<Mail>)
     let _ = slots.acquire_many(u32::try_from(CONCURRENT).unwrap_or(1)).await;
 }
 
-async fn deliver_one(transport: &Transport, mail: &Mail) {
+async fn deliver_one(route: &Route, mail: &Mail) {
     for pause in PAUSES.into_iter().map(Some).chain([None]) {
+        let Some(transport) = route.transport() else {
+            tracing::error!("mail not sent: the mail settings were removed while it waited");
+            return;
+        };
         let Err(error) = transport.send(mail).await else {
             tracing::info!(subject = %mail.subject, "mail sent");
             return;

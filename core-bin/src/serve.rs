@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Tls};
 use crate::dir::{DirError, StateDir};
 use crate::drivers::idle::IdleDriver;
-use crate::drivers::{rotate, sweep};
+use crate::drivers::{mail_settings, rotate, sweep};
 use crate::http::listener::Listener;
 use crate::http::{self, tls};
 use crate::keys::Keys;
@@ -217,6 +217,13 @@ impl Core {
             rotate::run(rotating, stopping).await;
             Ok("rotate")
         });
+        // What an administrator set is in force before the first request.
+        let seen = mail_settings::look(&app, None).await?;
+        let (looking, stopping) = (Arc::clone(&app), stopped.clone());
+        tasks.spawn(async move {
+            mail_settings::run(looking, seen, stopping).await;
+            Ok("mail settings")
+        });
         let (sweeper, stopping) = (Arc::clone(&app), stopped);
         tasks.spawn(async move {
             sweep::run(sweeper, certificate, stopping).await;
@@ -288,12 +295,11 @@ pub async fn open_store(
 }
 
 fn start_mail(config: &Config, tasks: &mut JoinSet<Ended>) -> Result<Mailer, ServeError> {
-    let Some(smtp) = &config.smtp else { return Ok(Mailer::off()) };
-    let transport = Arc::new(Transport::new(smtp)?);
-    let (mailer, mails) = Mailer::queue();
-    let mailer = mailer.with_transport(Arc::clone(&transport));
+    let file = config.smtp.as_ref().map(Transport::new).transpose()?.map(Arc::new);
+    let (mailer, mails) = Mailer::through(file);
+    let route = mailer.route();
     tasks.spawn(async move {
-        mail::deliver(transport, mails).await;
+        mail::deliver(route, mails).await;
         Ok("mail")
     });
     Ok(mailer)

@@ -6,6 +6,7 @@
 //! its visitor came from. One script makes pages live; without it every form works.
 
 mod account;
+mod audit;
 mod chart;
 mod enroll;
 mod events;
@@ -13,8 +14,10 @@ mod fault;
 mod gateways;
 mod location;
 mod login;
+mod mail;
 mod overview;
 mod page;
+mod passkey;
 mod people;
 mod records;
 mod setup;
@@ -39,6 +42,7 @@ const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; conn
                    img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 const STYLE: &str = include_str!("../templates/style.css");
 const SCRIPT: &str = include_str!("../templates/live.js");
+const ICON: &str = include_str!("../templates/icon.svg");
 
 /// The pages' routes.
 pub(crate) fn router() -> Router<Arc<App>> {
@@ -49,12 +53,15 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/", get(login::index))
         .route("/style.css", get(style))
         .route("/live.js", get(script))
+        .route("/icon.svg", get(icon))
         .route("/setup", get(setup::form).post(setup::administrator))
         .route("/setup-confirm", post(setup::confirm))
         .route("/join", get(enroll::form).post(enroll::join))
         .route("/login", get(login::form).post(login::password))
         .route("/login/code", get(login::code).post(login::factor))
         .route("/login/mail", post(login::mail))
+        .route("/login/passkey", post(passkey::prove))
+        .route("/login/passkey/ask", post(passkey::ask))
         .route("/logout", post(login::logout))
         .route("/forgot", get(login::forgot).post(login::send_reset))
         .route("/reset", get(login::reset_form).post(login::reset))
@@ -72,10 +79,15 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/devices/remove", post(records::remove_device))
         .route("/gateways", get(gateways::list).post(gateways::token))
         .route("/gateways/remove", post(gateways::remove))
-        .route("/mail", get(records::mail).post(records::test_mail))
-        .route("/audit", get(records::audit))
+        .route("/mail", get(mail::show).post(mail::save))
+        .route("/mail/test", post(mail::test))
+        .route("/mail/remove", post(mail::remove))
+        .route("/audit", get(audit::show))
+        .route("/audit/verify", post(audit::verify))
         .route("/account", get(account::show).post(account::act))
         .route("/account/totp", post(account::confirm))
+        .route("/account/passkey", post(passkey::add))
+        .route("/account/passkey/ask", post(passkey::ask_new))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(set(CONTENT_SECURITY_POLICY, CSP))
         .layer(set(HeaderName::from_static("x-frame-options"), "DENY"))
@@ -91,4 +103,9 @@ async fn script() -> Response {
     let headers =
         [(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, "max-age=300")];
     (headers, SCRIPT).into_response()
+}
+
+async fn icon() -> Response {
+    let headers = [(CONTENT_TYPE, "image/svg+xml"), (CACHE_CONTROL, "max-age=86400")];
+    (headers, ICON).into_response()
 }

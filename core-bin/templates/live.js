@@ -11,6 +11,41 @@ for (const form of document.querySelectorAll("form[data-submit]")) {
     if (/^\d+$/.test(text) && text.length === Number(form.dataset.submit)) form.requestSubmit();
   });
 }
+// Passkeys: the server says what to ask the authenticator, the form takes its answer there.
+const toBytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+const toText = (bytes) =>
+  btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+for (const form of document.querySelectorAll("form[data-passkey]")) {
+  const button = form.querySelector("button"), failed = form.querySelector("[role=alert]");
+  const make = !form.elements.signature;
+  let answered = false;
+  form.addEventListener("submit", async (event) => {
+    if (answered) return;
+    event.preventDefault();
+    button.disabled = true;
+    failed.hidden = true;
+    try {
+      const asked = await fetch(form.dataset.passkey, { method: "POST" });
+      if (asked.redirected) { location.assign(asked.url); return; }
+      if (!asked.ok) throw new Error();
+      const options = await asked.json();
+      options.challenge = toBytes(options.challenge);
+      for (const one of options.allowCredentials || options.excludeCredentials) one.id = toBytes(one.id);
+      if (make) options.user.id = toBytes(options.user.id);
+      const made = await navigator.credentials[make ? "create" : "get"]({ publicKey: options });
+      const answer = made.response;
+      const put = (name, bytes) => { form.elements[name].value = toText(bytes); };
+      put("client", answer.clientDataJSON);
+      put("data", make ? answer.getAuthenticatorData() : answer.authenticatorData);
+      if (!make) { put("id", made.rawId); put("signature", answer.signature); }
+      answered = true;
+      form.requestSubmit();
+    } catch (_) {
+      failed.hidden = false;
+    }
+    button.disabled = false;
+  });
+}
 for (const button of document.querySelectorAll("[data-download]"))
   button.addEventListener("click", () => {
     const lines = [...document.querySelectorAll(button.dataset.download + " code")].map((c) => c.textContent);
@@ -20,6 +55,9 @@ for (const button of document.querySelectorAll("[data-download]"))
     link.click();
     URL.revokeObjectURL(link.href);
   });
+// A long navigation shows where one is.
+const here = document.querySelector(".console > nav [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.clientWidth / 2 + here.offsetWidth / 2;
 const live = document.getElementById("live");
 if (live && window.EventSource) {
   let busy = false, again = false;

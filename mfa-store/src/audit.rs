@@ -13,6 +13,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use crate::connection::AnyConnection;
+use crate::roster::{escaped, lower};
 use crate::schema::{audit, audit_head};
 use crate::seal::MasterKey;
 use crate::value::{from_millis, to_digest, to_millis};
@@ -43,6 +44,24 @@ pub struct AuditEntry {
     /// What chains it to the entries before it: who keeps one can tell later whether the log up to
     /// it is still the same.
     pub hash: Vec<u8>,
+}
+
+/// What the chain is checked with. It does not leave memory.
+#[derive(Clone)]
+pub struct AuditKey(Hmac<Sha256>);
+
+impl AuditKey {
+    /// Derives it from the root of all keys.
+    #[must_use]
+    pub fn derive(key: &MasterKey) -> Self {
+        Self(hmac(key))
+    }
+}
+
+impl fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditKey(..)")
+    }
 }
 
 /// What a walk along the whole chain found.
@@ -270,6 +289,36 @@ impl Snapshot {
         Ok(rows.into_iter().map(AuditEntry::from).collect())
     }
 
+    /// Lists the newest `limit` entries before `before` in whose words `search` occurs, newest
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn audit_search(
+        &mut self,
+        before: Option<i64>,
+        search: &str,
+        limit: i64,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let pattern = format!("%{}%", escaped(&search.trim().to_lowercase()));
+        let rows: Vec<Row> = audit::table
+            .filter(audit::seq.lt(before.unwrap_or(i64::MAX)))
+            .filter(
+                lower(audit::actor)
+                    .like(pattern.clone())
+                    .escape('\\')
+                    .or(lower(audit::action).like(pattern.clone()).escape('\\'))
+                    .or(lower(audit::subject).like(pattern.clone()).escape('\\'))
+                    .or(lower(audit::detail).like(pattern).escape('\\')),
+            )
+            .order(audit::seq.desc())
+            .limit(limit)
+            .select(Row::as_select())
+            .load(&mut self.conn)?;
+        Ok(rows.into_iter().map(AuditEntry::from).collect())
+    }
+
     /// Lists the `limit` entries that follow `after`, oldest first; 0: from the beginning.
     ///
     /// # Errors
@@ -295,7 +344,15 @@ impl Snapshot {
     ///
     /// What the database reports; a broken chain is not an error.
     pub fn verify_audit(&mut self, key: &MasterKey) -> Result<AuditVerdict, StoreError> {
-        let key = hmac(key);
+        self.verify_audit_by(&AuditKey::derive(key))
+    }
+
+    /// As [`verify_audit`](Self::verify_audit), for who does not keep the root of all keys.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports; a broken chain is not an error.
+    pub fn verify_audit_by(&mut self, key: &AuditKey) -> Result<AuditVerdict, StoreError> {
         let mut end = End::START;
         loop {
             let rows: Vec<Row> = audit::table
@@ -309,7 +366,7 @@ impl Snapshot {
             }
             for row in rows {
                 let expected = end.seq.saturating_add(1);
-                let hash = row.digest(&key);
+                let hash = row.digest(&key.0);
                 if row.seq != expected || row.previous != end.hash || row.hash != hash {
                     return Ok(AuditVerdict::Broken { seq: expected });
                 }

@@ -179,7 +179,7 @@ impl Snapshot {
 }
 
 /// Makes a search text stand for itself in a LIKE.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         if matches!(letter, '%' | '_' | '\\') {

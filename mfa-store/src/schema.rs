@@ -315,6 +315,35 @@ table! {
         proved_at -> BigInt,
         expires_at -> BigInt,
         mailed_code -> Nullable<Binary>,
+        challenge -> Nullable<Binary>,
+        challenge_until -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    passkey (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        credential -> Binary,
+        algorithm -> BigInt,
+        public_key -> Binary,
+        sign_count -> BigInt,
+        name -> Text,
+        created_at -> BigInt,
+        used_at -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    mail_settings (id) {
+        id -> BigInt,
+        host -> Text,
+        port -> BigInt,
+        tls -> Text,
+        login -> Text,
+        password -> Nullable<Binary>,
+        sender -> Text,
+        changed_at -> BigInt,
     }
 }
 
@@ -351,6 +380,7 @@ table! {
 joinable!(device -> user_account (user_id));
 joinable!(device_address -> device (device_id));
 joinable!(session -> device (device_id));
+joinable!(session -> location (location_id));
 joinable!(session -> user_account (user_id));
 joinable!(user_group_member -> user_group (group_id));
 joinable!(location_group -> user_group (group_id));

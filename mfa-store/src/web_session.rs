@@ -165,6 +165,53 @@ impl Tx {
         Ok(())
     }
 
+    /// Sets what the next signature or new passkey of a session has to answer, until when.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn set_web_challenge(
+        &mut self,
+        id: i64,
+        challenge: &[u8; 32],
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        diesel::update(web_session::table.find(id))
+            .set((
+                web_session::challenge.eq(challenge.as_slice()),
+                web_session::challenge_until.eq(to_millis(until)),
+            ))
+            .execute(&mut self.conn)?;
+        Ok(())
+    }
+
+    /// Takes the challenge of a session: it is answered once, rightly or not. `None` if there is
+    /// none, or its time is over.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn take_web_challenge(
+        &mut self,
+        id: i64,
+        now: Timestamp,
+    ) -> Result<Option<[u8; 32]>, StoreError> {
+        let row: Option<(Option<Vec<u8>>, Option<i64>)> = web_session::table
+            .find(id)
+            .select((web_session::challenge, web_session::challenge_until))
+            .first(&mut self.conn)
+            .optional()?;
+        let Some((Some(challenge), Some(until))) = row else { return Ok(None) };
+        diesel::update(web_session::table.find(id))
+            .set((
+                web_session::challenge.eq(None::<Vec<u8>>),
+                web_session::challenge_until.eq(None::<i64>),
+            ))
+            .execute(&mut self.conn)?;
+        let challenge = to_digest(&challenge, TABLE)?;
+        Ok((now < from_millis(until)).then_some(challenge))
+    }
+
     /// Notes a request. Not audited: nothing is decided by it.
     ///
     /// # Errors

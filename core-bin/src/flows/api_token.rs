@@ -54,7 +54,7 @@ scopes! {
     GatewaysWrite = "gateways:write", "Invite and remove gateways.";
     SessionsRead = "sessions:read", "See who is connected.";
     SessionsWrite = "sessions:write", "End sessions.";
-    MailWrite = "mail:write", "See whether mail is set up, and send a test mail.";
+    MailWrite = "mail:write", "See and set how mail leaves, and send a test mail.";
     AuditRead = "audit:read", "Read the audit log.";
     TokensRead = "tokens:read", "See which tokens there are.";
     TokensWrite = "tokens:write", "Make tokens that may do no more, and remove tokens.";

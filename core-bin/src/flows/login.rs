@@ -5,9 +5,12 @@
 //! Each proof gets a new token; the old one is worth nothing from then on.
 
 mod account;
+pub mod passkey;
 mod password;
 
-pub use account::{add_device, change_email, change_password, end_everywhere, join, remove_method};
+pub use account::{
+    add_device, change_email, change_password, end_everywhere, join, remove_method, renew_codes,
+};
 pub use password::{forgot, password, reset};
 
 use core::time::Duration;
@@ -19,7 +22,7 @@ use mfa_core::id::UserId;
 use mfa_core::method::Method;
 use mfa_core::time::Timestamp;
 use mfa_core::token::{Token, TokenDigest};
-use mfa_store::{Snapshot, StoreError, User, WebSession, WebStage};
+use mfa_store::{Snapshot, StoreError, Tx, User, WebSession, WebStage};
 use mfa_wire::http::Code;
 
 use super::mfa::{self, MfaError, current};
@@ -66,6 +69,15 @@ pub enum LoginError {
         /// For how long to wait.
         retry_after: Duration,
     },
+    /// Browsers make none for this server.
+    #[error("passkeys work only at the address that core's public.url names, with TLS")]
+    NoPasskeys,
+    /// There are enough.
+    #[error("this account has as many passkeys as it can have; remove one first")]
+    TooManyPasskeys,
+    /// The passkey.
+    #[error(transparent)]
+    Passkey(#[from] crate::passkey::PasskeyError),
     /// The factor.
     #[error(transparent)]
     Factor(#[from] MfaError),
@@ -135,6 +147,8 @@ pub struct Pending {
     pub methods: Vec<(Method, Option<String>)>,
     /// Whether a code was mailed.
     pub mailed: bool,
+    /// Whether a passkey can be used instead.
+    pub passkey: bool,
 }
 
 /// Finds who is signed in by this token. `watching`: the request is a page's own and keeps no
@@ -182,7 +196,9 @@ pub async fn pending(app: &Arc<App>, token: &str) -> Result<Pending, LoginError>
                     (method, why)
                 })
                 .collect();
-            Ok(Pending { user, methods, mailed: session.mailed_code.is_some() })
+            let passkey =
+                passkey::unavailable(&look).is_none() && !view.passkeys(user.id)?.is_empty();
+            Ok(Pending { user, methods, mailed: session.mailed_code.is_some(), passkey })
         })
         .await
 }
@@ -261,31 +277,43 @@ pub async fn factor(
                 return Ok(Err(refused));
             }
             counted.give_back(tx)?;
-            let by = App::by_user(user.id, now);
-            // Of two that prove one token, one wins.
-            if !tx.end_web_session(by, user.id, session.id)? {
-                return Err(LoginError::Over);
-            }
-            let (created, expires) = match session.stage {
-                WebStage::Open => (session.created, session.expires),
-                WebStage::Password | WebStage::Reset => (now, now.saturating_add(OPEN_LIFE)),
-            };
-            let open = WebSession {
-                id: 0,
-                user: user.id,
-                stage: WebStage::Open,
-                created,
-                seen: now,
-                proved: now,
-                expires,
-                mailed_code: None,
-            };
-            tx.add_web_session(by, &fresh, &open)?;
+            open(tx, &user, &session, &fresh, now)?;
             Ok::<_, LoginError>(Ok(()))
         })
         .await?;
     proved.map_err(LoginError::from)?;
     Ok(new)
+}
+
+/// Gives a browser whose user proved a factor a new token in the place of the old one.
+fn open(
+    tx: &mut Tx,
+    user: &User,
+    session: &WebSession,
+    fresh: &TokenDigest,
+    now: Timestamp,
+) -> Result<(), LoginError> {
+    let by = App::by_user(user.id, now);
+    // Of two that prove one token, one wins.
+    if !tx.end_web_session(by, user.id, session.id)? {
+        return Err(LoginError::Over);
+    }
+    let (created, expires) = match session.stage {
+        WebStage::Open => (session.created, session.expires),
+        WebStage::Password | WebStage::Reset => (now, now.saturating_add(OPEN_LIFE)),
+    };
+    let open = WebSession {
+        id: 0,
+        user: user.id,
+        stage: WebStage::Open,
+        created,
+        seen: now,
+        proved: now,
+        expires,
+        mailed_code: None,
+    };
+    tx.add_web_session(by, fresh, &open)?;
+    Ok(())
 }
 
 /// Signs a browser out.

@@ -9,6 +9,7 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
+use mfa_store::{MailSettings, MailTls};
 use url::{Host, Url};
 
 use super::MailError;
@@ -112,6 +113,53 @@ impl Transport {
             .from
             .parse()
             .map_err(|_| setting("smtp.from is no address; write it as: VPN <vpn@example.com>"))?;
+        Ok(Self { smtp: builder.build(), from, security })
+    }
+
+    /// Prepares the connection that an administrator set; nothing is sent yet. To be called within
+    /// a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SmtpError::Setting`], in words for whoever filled the form in.
+    pub fn of(settings: &MailSettings) -> Result<Self, SmtpError> {
+        let MailSettings { host, port, tls, login, password, sender } = settings;
+        let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if host.is_empty() || host.len() > 253 || !host.chars().all(name) {
+            return Err(setting("the mail server is a host name or an IP address"));
+        }
+        if *port == 0 {
+            return Err(setting("the port is a number from 1 to 65535"));
+        }
+        let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let parameters = || TlsParameters::builder(host.clone()).build_rustls();
+        let (security, tls) = match tls {
+            MailTls::Implicit => (Security::Implicit, Tls::Wrapper(parameters()?)),
+            MailTls::StartTls => (Security::StartTls, Tls::Required(parameters()?)),
+            MailTls::None if local => (Security::Plain, Tls::None),
+            MailTls::None => {
+                return Err(setting(
+                    "without TLS, codes go no further than this host: choose TLS, or a mail \
+                     server on 127.0.0.1",
+                ));
+            }
+        };
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host.clone())
+            .port(*port)
+            .tls(tls)
+            .timeout(Some(TIMEOUT));
+        match (login.as_str(), password) {
+            ("", None) => {}
+            ("", Some(_)) => return Err(setting("there is a password, but no user")),
+            (_, None) => return Err(setting("there is a user, but no password")),
+            (login, Some(password)) => {
+                let credentials = Credentials::new(login.to_owned(), password.to_string());
+                builder = builder.credentials(credentials);
+            }
+        }
+        let from = sender
+            .parse()
+            .map_err(|_| setting("the sender is no address; write it as: VPN <vpn@example.com>"))?;
         Ok(Self { smtp: builder.build(), from, security })
     }
 

@@ -15,7 +15,7 @@ use mfa_wire::http::{Code, SecretText};
 use serde::Deserialize;
 
 use super::fault::Fault;
-use super::login::sentence;
+use super::login::{method_name, sentence};
 use super::page::{self, Frame};
 use super::people::enrollment;
 use super::signed::Signed;
@@ -60,6 +60,7 @@ async fn page(
                 fields: act(what, id),
                 label,
                 about,
+                danger: what.starts_with("remove") || what == "end",
             };
             let rows = view
                 .devices_of(user.id)?
@@ -68,7 +69,7 @@ async fn page(
                     vec![
                         Cell::text(&device.name),
                         Cell::Code(device.public_key.to_string()),
-                        Cell::text(utc(device.created)),
+                        Cell::time(utc(device.created)),
                         Cell::text(ago(device.last_poll.map(|poll| poll.at), now)),
                         button("remove-device", device.id.to_string(), "Remove", device.name),
                     ]
@@ -78,7 +79,8 @@ async fn page(
                 title: "My devices",
                 headings: vec!["Device", "Public key", "Added", "Last heard", ""],
                 rows,
-                empty: "No device yet. Add one below.",
+                empty: "No device yet. Add one below: you get a link, a command and a QR code.",
+                ..Table::default()
             };
             let enabled = view.enabled_methods(user.id)?;
             let codes = view.recovery_codes(user.id)?.len();
@@ -92,10 +94,7 @@ async fn page(
                 };
                 let code = method.code().to_owned();
                 let label = if has { "Set up anew" } else { "Set up" };
-                let name = match method {
-                    Method::Totp => "Authenticator app",
-                    Method::Email => "E-mail code",
-                };
+                let name = method_name(method);
                 let offered = look.unavailable(method, &user).is_none();
                 let remove = if has {
                     button("remove-method", code.clone(), "Remove", name.to_owned())
@@ -109,6 +108,20 @@ async fn page(
                 };
                 rows.push(vec![Cell::text(name), state, set_up, remove]);
             }
+            for passkey in view.passkeys(user.id)? {
+                rows.push(vec![
+                    Cell::Text(format!("Passkey: {}", passkey.name)),
+                    Cell::Badge(
+                        "good",
+                        match passkey.used {
+                            None => "not used yet".to_owned(),
+                            last => format!("used {}", ago(last, now)),
+                        },
+                    ),
+                    Cell::Text(String::new()),
+                    button("remove-passkey", passkey.id.to_string(), "Remove", passkey.name),
+                ]);
+            }
             rows.push(vec![
                 Cell::text("Recovery codes"),
                 Cell::Badge(if codes > 2 { "good" } else { "note" }, format!("{codes} left")),
@@ -119,7 +132,7 @@ async fn page(
                 title: "My methods",
                 headings: vec!["Method", "State", "", ""],
                 rows,
-                empty: "",
+                ..Table::default()
             };
             let live = view.live_sessions(Scope::User(user.id))?;
             let mut rows = Vec::new();
@@ -141,6 +154,7 @@ async fn page(
                 headings: vec!["Device", "Location", "Since", "Received", "Sent", ""],
                 rows,
                 empty: "None of your devices is connected.",
+                ..Table::default()
             };
             let rows = view
                 .web_sessions_of(user.id)?
@@ -152,7 +166,7 @@ async fn page(
                         } else {
                             Cell::Badge("plain", "another browser".to_owned())
                         },
-                        Cell::text(utc(web.created)),
+                        Cell::time(utc(web.created)),
                         Cell::text(ago(Some(web.seen), now)),
                     ]
                 })
@@ -161,7 +175,7 @@ async fn page(
                 title: "Signed-in browsers",
                 headings: vec!["Browser", "Since", "Last request"],
                 rows,
-                empty: "",
+                ..Table::default()
             };
             let mut rows = Vec::new();
             for session in view.sessions_of(user.id, HISTORY)? {
@@ -172,10 +186,10 @@ async fn page(
                     |(_, reason)| reason.code().replace('_', " "),
                 );
                 rows.push(vec![
-                    Cell::text(utc(session.authorized)),
+                    Cell::time(utc(session.authorized)),
                     Cell::Text(device.unwrap_or_default()),
                     Cell::Text(location.unwrap_or_default()),
-                    Cell::text(session.method.code()),
+                    Cell::text(method_name(session.method)),
                     Cell::Text(end),
                 ]);
             }
@@ -184,9 +198,10 @@ async fn page(
                 headings: vec!["When", "Device", "Location", "Method", "Ended"],
                 rows,
                 empty: "You have not connected yet.",
+                ..Table::default()
             };
             Ok::<_, StoreError>(
-                [sessions, devices, methods, browsers, history]
+                [sessions, devices, methods, history, browsers]
                     .map(Block::Table)
                     .into_iter()
                     .collect::<Vec<_>>(),
@@ -207,6 +222,7 @@ async fn page(
         Vec::new(),
         "Add a device",
     ));
+    blocks.push(Block::Passkey(login::passkey::unavailable(app).unwrap_or_default()));
     blocks.push(form(
         "My e-mail address",
         "The old address is told.",
@@ -223,7 +239,13 @@ async fn page(
         vec![password],
         "Change it",
     ));
-    blocks.push(form("Other browsers", "", "others", Vec::new(), "Sign out everywhere else"));
+    blocks.push(form(
+        "Other browsers",
+        "Every browser but this one.",
+        "others",
+        Vec::new(),
+        "Sign out everywhere else",
+    ));
     Ok(ui::show(Frame::new(app, one, "account", done), "My account", blocks))
 }
 
@@ -277,6 +299,11 @@ pub(super) async fn act(
             let expires = login::add_device(&app, one.fresh()?, &login, token.digest()).await?;
             page(&app, &one, "", enrollment(&app, &token, expires)).await
         }
+        "remove-passkey" => {
+            let id = form.which.parse().map_err(|_| Fault::bad("You have no such passkey."))?;
+            login::passkey::remove(&app, &one, id).await?;
+            done("passkey-removed")
+        }
         "email" => {
             login::change_email(&app, &one, value().expose_secret()).await?;
             done("email")
@@ -286,8 +313,7 @@ pub(super) async fn act(
             done("password")
         }
         "codes" => {
-            let codes = mfa::renew_recovery(&app, Holder::Web(one.fresh()?)).await;
-            let codes = codes.map_err(|error| Fault::from(login::LoginError::from(error)))?;
+            let codes = login::renew_codes(&app, &one).await?;
             page(&app, &one, "", shown(&codes)).await
         }
         "set-up" | "remove-method" => {

@@ -26,6 +26,11 @@ impl Fault {
         Self::Words(status, words.to_string())
     }
 
+    /// A form that no page of ours sent.
+    pub(super) fn foreign() -> Self {
+        Self::bad("This form was sent from another site; nothing was done.")
+    }
+
     pub(super) fn bad(words: impl core::fmt::Display) -> Self {
         Self::words(StatusCode::BAD_REQUEST, words)
     }

@@ -74,6 +74,7 @@ async fn page(
                     fields: vec![("name", one.name.clone())],
                     label: "Remove",
                     about: one.name.clone(),
+                    danger: true,
                 },
             ]
         })
@@ -95,6 +96,7 @@ async fn page(
         headings,
         rows,
         empty: "There is no gateway yet. Issue a token below and run the command on its host.",
+        ..Table::default()
     }));
     let names = locations.into_iter().map(|location| location.settings.name).collect();
     blocks.push(Block::Form(Fields {

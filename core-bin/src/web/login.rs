@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Form;
-use axum::extract::{FromRequestParts, Query, State};
-use axum::http::request::Parts;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use mfa_core::method::Method;
@@ -12,25 +11,15 @@ use mfa_wire::http::{Code, SecretText};
 use serde::Deserialize;
 
 use super::fault::{Fault, own_place, with_next};
+use super::page;
+use super::setup::Visitor;
 use super::signed::{Signed, token, with_token};
 use super::words::said;
-use super::{page, setup};
 use crate::app::App;
 use crate::flows::login::{self, LoginError};
-use crate::http::request::admit;
 
-/// Where a request without a session comes from.
-#[derive(Debug)]
-pub(super) struct From(std::net::IpAddr);
-
-impl FromRequestParts<Arc<App>> for From {
-    type Rejection = Fault;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Fault> {
-        setup::Visitor::from_request_parts(parts, app).await?;
-        Ok(Self(admit(parts, app)?))
-    }
-}
+/// The passkey's place among the methods' codes.
+pub(super) const PASSKEY: &str = "passkey";
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
@@ -60,7 +49,7 @@ pub(super) async fn index(State(app): State<Arc<App>>, headers: HeaderMap) -> Re
 
 pub(super) async fn form(
     State(app): State<Arc<App>>,
-    _: From,
+    _: Visitor,
     Query(asked): Query<Asked>,
 ) -> Response {
     page::show(&blank(&app, &asked.next, said(&asked.done)))
@@ -80,7 +69,7 @@ pub(super) struct Credentials {
 
 pub(super) async fn password(
     State(app): State<Arc<App>>,
-    From(source): From,
+    Visitor(source): Visitor,
     Form(form): Form<Credentials>,
 ) -> Response {
     let Credentials { login, password, next } = form;
@@ -100,15 +89,15 @@ pub(super) async fn password(
 
 pub(super) async fn code(
     State(app): State<Arc<App>>,
-    _: From,
+    _: Visitor,
     headers: HeaderMap,
     Query(asked): Query<Asked>,
 ) -> Response {
     ask(&app, &headers, &asked.method, &asked.next, "").await
 }
 
-/// Shows the form for a code.
-async fn ask(
+/// Shows the form for a code, or for a passkey.
+pub(super) async fn ask(
     app: &Arc<App>,
     headers: &HeaderMap,
     method: &str,
@@ -125,25 +114,23 @@ async fn ask(
         Err(_) => return Redirect::to(&with_next("/login", next)).into_response(),
     };
     let good = |wanted: &&(Method, Option<String>)| wanted.1.is_none();
-    let chosen = pending
-        .methods
-        .iter()
-        .filter(good)
-        .find(|(one, _)| one.code() == method)
-        .or_else(|| pending.methods.iter().find(good))
-        .map_or(Method::Totp.code(), |(one, _)| one.code());
-    let choices = pending
-        .methods
-        .iter()
-        .map(|(one, why)| page::Choice {
-            code: one.code(),
-            name: match one {
-                Method::Totp => "Authenticator app",
-                Method::Email => "E-mail",
-            },
-            why: why.clone().unwrap_or_default(),
-        })
-        .collect();
+    let usable = || pending.methods.iter().filter(good);
+    let chosen = match usable().find(|(one, _)| one.code() == method) {
+        Some((one, _)) => one.code(),
+        None if pending.passkey => PASSKEY,
+        None => usable().next().map_or(Method::Totp.code(), |(one, _)| one.code()),
+    };
+    let passkey = pending.passkey.then(|| page::Choice {
+        code: PASSKEY,
+        name: "Passkey",
+        why: String::new(),
+    });
+    let choices = pending.methods.iter().map(|(one, why)| page::Choice {
+        code: one.code(),
+        name: method_name(*one),
+        why: why.clone().unwrap_or_default(),
+    });
+    let choices = passkey.into_iter().chain(choices).collect();
     let form = page::LoginCode {
         site: &app.site,
         problem,
@@ -171,7 +158,7 @@ pub(super) struct Answer {
 
 pub(super) async fn factor(
     State(app): State<Arc<App>>,
-    _: From,
+    _: Visitor,
     headers: HeaderMap,
     Form(form): Form<Answer>,
 ) -> Response {
@@ -200,7 +187,7 @@ pub(super) struct Onward {
 
 pub(super) async fn mail(
     State(app): State<Arc<App>>,
-    _: From,
+    _: Visitor,
     headers: HeaderMap,
     Form(Onward { next }): Form<Onward>,
 ) -> Response {
@@ -228,7 +215,7 @@ pub(super) async fn logout(
     Ok(with_token(&app, to, None))
 }
 
-pub(super) async fn forgot(State(app): State<Arc<App>>, _: From) -> Response {
+pub(super) async fn forgot(State(app): State<Arc<App>>, _: Visitor) -> Response {
     page::show(&page::Forgot { site: &app.site, mail: app.mailer.is_on() })
 }
 
@@ -239,7 +226,7 @@ pub(super) struct Who {
 
 pub(super) async fn send_reset(
     State(app): State<Arc<App>>,
-    From(source): From,
+    Visitor(source): Visitor,
     Form(Who { who }): Form<Who>,
 ) -> Result<Response, Fault> {
     login::forgot(&app, &who, source)?;
@@ -248,7 +235,7 @@ pub(super) async fn send_reset(
 
 pub(super) async fn reset_form(
     State(app): State<Arc<App>>,
-    _: From,
+    _: Visitor,
     Query(asked): Query<Asked>,
 ) -> Response {
     page::show(&page::Reset { site: &app.site, problem: "", token: &asked.token })
@@ -262,7 +249,7 @@ pub(super) struct NewPassword {
 
 pub(super) async fn reset(
     State(app): State<Arc<App>>,
-    From(source): From,
+    Visitor(source): Visitor,
     Form(NewPassword { token, password }): Form<NewPassword>,
 ) -> Response {
     let throttled = app.limits.strangers.charge(source.into(), app.clock.now());
@@ -278,6 +265,14 @@ pub(super) async fn reset(
             let again = page::Reset { site: &app.site, problem: &problem, token: &token };
             page::refuse(status(&refused), &again)
         }
+    }
+}
+
+/// The method as people call it.
+pub(super) const fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Totp => "Authenticator app",
+        Method::Email => "E-mail code",
     }
 }
 

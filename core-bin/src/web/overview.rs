@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::chart::{self, Series};
 use super::fault::Fault;
+use super::login::method_name;
 use super::page::{self, Frame};
 use super::signed::Admin;
 use super::ui::{encoded, segment};
@@ -315,7 +316,7 @@ fn people(app: &App, shown: &Shown, now: Timestamp) -> Vec<PersonRow> {
             device: entry.device.clone(),
             tunnel: tunnel.clone(),
             public: seen.endpoint.map_or_else(|| "–".to_owned(), |at| at.to_string()),
-            method: session.method.code(),
+            method: method_name(session.method),
             since: ago(Some(session.authorized), now),
             handshake: age.map_or_else(|| "–".to_owned(), |age| format!("{} s", age.as_secs())),
             fresh: age.is_some_and(|age| age < Duration::from_secs(180)),

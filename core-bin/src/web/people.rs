@@ -9,17 +9,17 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use mfa_core::id::UserId;
-use mfa_core::method::Method;
+use mfa_core::method::{Method, MethodSet};
 use mfa_core::token::Token;
-use mfa_store::{Scope, StoreError, Tx, User};
+use mfa_store::{ListQuery, Scope, StoreError, Tx, User, UserSort};
 use serde::Deserialize;
 
 use super::fault::Fault;
 use super::location::words;
-use super::login::sentence;
+use super::login::{method_name, sentence};
 use super::page::Frame;
 use super::signed::Admin;
-use super::ui::{self, Block, Cell, Field, Form as Fields, Kind, Table, encoded, segment};
+use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Kind, Table, encoded, segment};
 use crate::app::App;
 use crate::flows::user::{self as flow, NewUser, UserChange, UserError};
 use crate::text::{count, utc};
@@ -28,32 +28,41 @@ use crate::text::{count, utc};
 #[serde(default)]
 pub(super) struct Asked {
     q: String,
-    page: Option<usize>,
+    sort: String,
+    page: Option<i64>,
     done: String,
 }
+
+const COLUMNS: Columns<UserSort> = Columns(&[
+    ("Login", Some(("login", UserSort::Login))),
+    ("Name", Some(("name", UserSort::Name))),
+    ("E-mail", Some(("email", UserSort::Email))),
+    ("State", None),
+    ("Methods", None),
+    ("Devices", None),
+    ("Groups", None),
+]);
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     admin: Admin,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Fault> {
-    let users = app.store.read(mfa_store::Snapshot::users).await?;
-    let wanted = asked.q.trim().to_lowercase();
-    let fits = |user: &User| {
-        let details = &user.details;
-        [&details.login, &details.name, &details.email]
-            .iter()
-            .any(|text| text.to_lowercase().contains(&wanted))
+    let page = asked.page.unwrap_or(1);
+    let order = COLUMNS.order(&asked.sort, (UserSort::Login, false));
+    let query = ListQuery {
+        search: asked.q.clone(),
+        sort: order.0,
+        descending: order.1,
+        offset: ui::offset(page),
+        limit: ui::ROWS,
     };
-    let users: Vec<User> = users.into_iter().filter(fits).collect();
-    let link = |page| format!("/users?q={}&page={page}", encoded(&asked.q));
-    let (users, pages) = ui::paged(users, asked.page.unwrap_or(1), link);
-    let rows = app
+    let (rows, matching) = app
         .store
         .read(move |view| {
+            let found = view.user_list(&query)?;
             let mut rows = Vec::new();
-            for user in &users {
-                let methods = view.enabled_methods(user.id)?.to_string();
+            for user in &found.entries {
                 let details = &user.details;
                 let path = format!("/users/{}", segment(&details.login));
                 rows.push(vec![
@@ -61,23 +70,30 @@ pub(super) async fn list(
                     Cell::text(&details.name),
                     Cell::text(&details.email),
                     state(user),
-                    if methods.is_empty() {
-                        Cell::Badge("note", "none yet".to_owned())
-                    } else {
-                        Cell::Text(methods.replace(',', ", "))
+                    match methods(view.enabled_methods(user.id)?) {
+                        none if none.is_empty() => Cell::Badge("note", "none yet".to_owned()),
+                        some => Cell::Text(some),
                     },
                     Cell::text(view.devices_of(user.id)?.len()),
                     Cell::Text(view.groups_of_user(user.id)?.join(", ")),
                 ]);
             }
-            Ok::<_, StoreError>(rows)
+            Ok::<_, StoreError>((rows, found.matching))
         })
         .await?;
-    let headings = vec!["Login", "Name", "E-mail", "State", "Methods", "Devices", "Groups"];
+    let link = |sort: &str, page: i64| {
+        format!("/users?q={}&sort={}&page={page}", encoded(&asked.q), encoded(sort))
+    };
     let blocks = vec![
         Block::Search { value: asked.q.clone(), what: "users" },
-        Block::Table(Table { title: "", headings, rows, empty: "Nobody fits this search." }),
-        pages,
+        Block::Table(Table {
+            headings: COLUMNS.headings(),
+            sorts: COLUMNS.sorts(order, |sort| link(sort, 1)),
+            rows,
+            empty: "Nobody fits this search.",
+            ..Table::default()
+        }),
+        ui::neighbours(page, matching, |page| link(&asked.sort, page)),
         Block::Form(Fields {
             title: "Add a user",
             hint: "Then issue an enrollment link on the user's page: with it the person chooses a \
@@ -96,6 +112,11 @@ pub(super) async fn list(
         }),
     ];
     Ok(ui::show(Frame::new(&app, &admin.0, "users", &asked.done), "Users", blocks))
+}
+
+/// The methods as people call them.
+fn methods(set: MethodSet) -> String {
+    set.iter().map(method_name).collect::<Vec<_>>().join(", ")
 }
 
 fn state(user: &User) -> Cell {
@@ -162,12 +183,12 @@ async fn page(
     done: &str,
     first: Vec<Block>,
 ) -> Result<Response, Fault> {
-    let (user, devices, methods, groups, sessions) = app
+    let (user, devices, (methods, passkeys), groups, sessions) = app
         .store
         .read(move |view| {
             let user = flow::find(view, &login)?;
             let devices = view.devices_of(user.id)?;
-            let methods = view.enabled_methods(user.id)?;
+            let methods = (view.enabled_methods(user.id)?, view.passkeys(user.id)?.len());
             let groups = view.groups_of_user(user.id)?;
             let sessions = view.live_sessions(Scope::User(user.id))?.len();
             Ok::<_, UserError>((user, devices, methods, groups, sessions))
@@ -191,9 +212,9 @@ async fn page(
         ("E-mail", details.email.clone()),
         (
             "Methods",
-            match methods.to_string() {
+            match self::methods(methods) {
                 none if none.is_empty() => "none yet".to_owned(),
-                some => some.replace(',', ", "),
+                some => some,
             },
         ),
         ("Groups", groups.join(", ")),
@@ -207,7 +228,7 @@ async fn page(
             vec![
                 Cell::text(&device.name),
                 Cell::Code(device.public_key.to_string()),
-                Cell::text(utc(device.created)),
+                Cell::time(utc(device.created)),
                 Cell::Post {
                     action: "/devices/remove".to_owned(),
                     fields: vec![
@@ -216,6 +237,7 @@ async fn page(
                     ],
                     label: "Remove",
                     about: about(&device.name),
+                    danger: true,
                 },
             ]
         })
@@ -225,6 +247,7 @@ async fn page(
         headings: vec!["Device", "Public key", "Added", ""],
         rows,
         empty: "No device yet. An enrollment link lets the person add one.",
+        ..Table::default()
     }));
     let form = |title, hint: &str, hidden, fields, button, danger| {
         let (hint, action) = (hint.to_owned(), path.clone());
@@ -256,6 +279,9 @@ async fn page(
     ));
     let mut more = vec!["end sessions".to_owned(), "unlock".to_owned()];
     more.extend(methods.iter().map(|method| format!("reset {}", method.code())));
+    if passkeys > 0 {
+        more.push("remove passkeys".to_owned());
+    }
     if !own {
         more.push(if user.active { "disable" } else { "enable" }.to_owned());
     }
@@ -376,6 +402,10 @@ fn perform(
             }
             "sessions-ended"
         }
+        "remove passkeys" => {
+            tx.remove_passkeys(by, user.id, None)?;
+            "reset-passkeys"
+        }
         reset => {
             let method: Option<Method> =
                 reset.strip_prefix("reset ").and_then(|method| method.parse().ok());
@@ -471,6 +501,7 @@ pub(super) async fn groups(
             headings: vec!["Group", "Members", "Who", "Opens"],
             rows,
             empty: "There is no group yet: write its name on a user's page.",
+            ..Table::default()
         }),
     ];
     Ok(ui::show(Frame::new(&app, &admin.0, "groups", &asked.done), "Groups", blocks))

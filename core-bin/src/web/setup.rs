@@ -13,7 +13,9 @@ use mfa_core::method::Method;
 use mfa_wire::http::{Code, SecretText};
 use serde::Deserialize;
 
+use super::fault::Fault;
 use super::page;
+use super::signed::is_own;
 use crate::app::App;
 use crate::flows::enroll::{self, EnrollSession};
 use crate::flows::mfa::{self, Holder, MfaError, Staged};
@@ -22,22 +24,19 @@ use crate::flows::user::NewUser;
 use crate::http::problem::Refusal;
 use crate::http::request::{admit, cookie};
 
-/// A visitor who is within the limits and whose form is one of ours.
+/// Where a visitor comes from who is within the limits and whose form is one of ours.
 #[derive(Debug)]
-pub(super) struct Visitor;
+pub(super) struct Visitor(pub(super) std::net::IpAddr);
 
 impl FromRequestParts<Arc<App>> for Visitor {
-    type Rejection = Refusal;
+    type Rejection = Fault;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
-        admit(parts, app)?;
-        // Browsers say where a request comes from; another site's form is none of ours.
-        let site = parts.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
-        let foreign = !matches!(site, None | Some("same-origin" | "none"));
-        if parts.method != Verb::GET && foreign {
-            return Err(Refusal::bad_request("this form was sent from another site"));
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Fault> {
+        let source = admit(parts, app)?;
+        if parts.method != Verb::GET && !is_own(&parts.headers, app) {
+            return Err(Fault::foreign());
         }
-        Ok(Self)
+        Ok(Self(source))
     }
 }
 

@@ -35,7 +35,7 @@ impl FromRequestParts<Arc<App>> for Signed {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Fault> {
         admit(parts, app)?;
         if parts.method != Verb::GET && !is_own(&parts.headers, app) {
-            return Err(Fault::bad("This form was sent from another site; nothing was done."));
+            return Err(Fault::foreign());
         }
         let place = parts.uri.path_and_query().map_or("/", |place| place.as_str());
         let next = if parts.method == Verb::GET { place } else { "/" };

@@ -41,6 +41,8 @@ pub(super) enum Block {
     },
     /// Recovery codes.
     Codes(Vec<String>),
+    /// A form that makes a passkey; why there is none, or empty.
+    Passkey(&'static str),
     /// Where the list goes on.
     Pages(Vec<(String, String)>),
 }
@@ -50,16 +52,78 @@ pub(super) enum Block {
 pub(super) struct Table {
     pub(super) title: &'static str,
     pub(super) headings: Vec<&'static str>,
+    /// How the list is sorted by a column, in the headings' order; absent: it cannot be.
+    pub(super) sorts: Vec<Option<Sort>>,
     pub(super) rows: Vec<Vec<Cell>>,
     /// What to say instead when there are no rows.
     pub(super) empty: &'static str,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the template lends what it passes")]
+impl Table {
+    fn heading(&self, column: &usize) -> &'static str {
+        self.headings.get(*column).copied().unwrap_or_default()
+    }
+
+    fn sort(&self, column: &usize) -> Option<&Sort> {
+        self.sorts.get(*column)?.as_ref()
+    }
+}
+
+/// A link that sorts a list by a column.
+#[derive(Debug)]
+pub(super) struct Sort {
+    href: String,
+    /// `ascending`, `descending` or `none`: as it is now.
+    state: &'static str,
+}
+
+/// The columns of a list: what each is called and, if the list can be sorted by it, the word for
+/// that in an address and in the store.
+pub(super) struct Columns<S: 'static>(
+    pub(super) &'static [(&'static str, Option<(&'static str, S)>)],
+);
+
+impl<S: Copy + PartialEq> Columns<S> {
+    pub(super) fn headings(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Reads an order; a minus before the word turns it round.
+    pub(super) fn order(&self, text: &str, usual: (S, bool)) -> (S, bool) {
+        let (word, down) = text.strip_prefix('-').map_or((text, false), |word| (word, true));
+        let found = self.0.iter().filter_map(|(_, sort)| *sort).find(|(code, _)| *code == word);
+        found.map_or(usual, |(_, sort)| (sort, down))
+    }
+
+    /// Links every column that the list can be sorted by.
+    pub(super) fn sorts(
+        &self,
+        (now, down): (S, bool),
+        link: impl Fn(&str) -> String,
+    ) -> Vec<Option<Sort>> {
+        let one = |(code, sort): (&'static str, S)| {
+            let state = match (sort == now, down) {
+                (false, _) => "none",
+                (true, false) => "ascending",
+                (true, true) => "descending",
+            };
+            let next = if state == "ascending" { format!("-{code}") } else { code.to_owned() };
+            Sort { href: link(&next), state }
+        };
+        self.0.iter().map(|(_, sort)| sort.map(one)).collect()
+    }
 }
 
 /// A cell.
 #[derive(Debug)]
 pub(super) enum Cell {
     Text(String),
+    /// A time, in one line.
+    Time(String),
     Code(String),
+    /// Longer text of a machine, in as many lines as it needs.
+    Detail(String),
     Link {
         href: String,
         text: String,
@@ -72,10 +136,16 @@ pub(super) enum Cell {
         fields: Vec<(&'static str, String)>,
         label: &'static str,
         about: String,
+        /// Whether it takes something away.
+        danger: bool,
     },
 }
 
 impl Cell {
+    pub(super) fn time(text: impl core::fmt::Display) -> Self {
+        Self::Time(text.to_string())
+    }
+
     pub(super) fn text(text: impl core::fmt::Display) -> Self {
         Self::Text(text.to_string())
     }
@@ -116,6 +186,8 @@ pub(super) enum Kind {
     Text,
     Email,
     Password,
+    /// A whole number.
+    Number,
     /// Six digits, or a recovery code.
     Code,
     /// On if the value is not empty.
@@ -162,34 +234,24 @@ pub(super) fn show(frame: Frame<'_>, title: &str, blocks: Vec<Block>) -> Respons
     page::show(&Page { frame, title: title.to_owned(), blocks })
 }
 
-/// Takes a page out of a list, with the links to its neighbours. Pages count from 1.
-pub(super) fn paged<T>(
-    all: Vec<T>,
-    page: usize,
-    link: impl Fn(usize) -> String,
-) -> (Vec<T>, Block) {
-    const ROWS: usize = 50;
-    let pages = all.len().div_ceil(ROWS).max(1);
-    let page = page.clamp(1, pages);
-    let from = page.saturating_sub(1).saturating_mul(ROWS);
-    let total = all.len();
-    let rows: Vec<T> = all.into_iter().skip(from).take(ROWS).collect();
-    (rows, neighbours(page, pages, total, link))
+/// Rows of a page of a list.
+pub(super) const ROWS: i64 = 50;
+
+/// Tells where a page of a list begins. Pages count from 1.
+pub(super) fn offset(page: i64) -> i64 {
+    page.max(1).saturating_sub(1).saturating_mul(ROWS)
 }
 
 /// Writes the links to the pages before and after.
-pub(super) fn neighbours(
-    page: usize,
-    pages: usize,
-    total: usize,
-    link: impl Fn(usize) -> String,
-) -> Block {
+pub(super) fn neighbours(page: i64, matching: u64, link: impl Fn(i64) -> String) -> Block {
+    let page = page.max(1);
+    let pages = i64::try_from(matching.div_ceil(ROWS.unsigned_abs()).max(1)).unwrap_or(i64::MAX);
     let mut links = Vec::new();
-    if pages > 1 {
+    if pages > 1 || page > 1 {
         if page > 1 {
-            links.push((link(page.saturating_sub(1)), "Previous".to_owned()));
+            links.push((link(page.saturating_sub(1).min(pages)), "Previous".to_owned()));
         }
-        links.push((String::new(), format!("Page {page} of {pages}, {total} in all")));
+        links.push((String::new(), format!("Page {page} of {pages}, {matching} in all")));
         if page < pages {
             links.push((link(page.saturating_add(1)), "Next".to_owned()));
         }

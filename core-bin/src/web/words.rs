@@ -1,7 +1,7 @@
 //! Sentences that a page says after something was done. An address names one by its key, so no
 //! address can put words into a page.
 
-const SAID: [(&str, &str); 23] = [
+const SAID: [(&str, &str); 27] = [
     ("saved", "The changes are saved."),
     ("ended", "Disconnected: every connected gateway confirmed that the peer is gone."),
     (
@@ -23,6 +23,13 @@ const SAID: [(&str, &str); 23] = [
     ("email", "The address is changed. Set up e-mail codes anew if you use them."),
     ("method-removed", "The method is removed."),
     ("method-added", "The method is set up."),
+    (
+        "passkey-added",
+        "The passkey is added. From now on it can stand in for a code when you sign in here.",
+    ),
+    ("passkey-removed", "The passkey is removed."),
+    ("reset-passkeys", "The passkeys are taken away."),
+    ("mail-removed", "The mail settings are removed; what core.toml says is in force."),
     ("signed-out", "You are signed out."),
     ("others", "All other browsers are signed out."),
     ("sent", "If there is such an account, a mail with a link is on its way."),

@@ -106,10 +106,68 @@ impl Browser {
         self.here("POST", "/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Tells the browser something of its own protocol.
-    fn tell(&self, command: &str, params: &Value) {
+    /// Runs a script in the page's first frame.
+    pub(crate) fn within_frame(&self, script: &str) -> Value {
+        self.here("POST", "/frame", &json!({ "id": 0 }));
+        let said = self.run(script);
+        self.here("POST", "/frame", &json!({ "id": null }));
+        said
+    }
+
+    /// Tells the browser something of its own protocol. Returns what it answers.
+    pub(crate) fn tell(&self, command: &str, params: &Value) -> Value {
         let body = json!({ "cmd": command, "params": params });
-        self.here("POST", "/goog/cdp/execute", &body);
+        self.here("POST", "/goog/cdp/execute", &body)
+    }
+
+    /// Gives the browser a security key that is touched as soon as it is asked for.
+    pub(crate) fn plug_in_a_key(&self) {
+        let key = json!({
+            "protocol": "ctap2", "transport": "usb", "hasResidentKey": false,
+            "hasUserVerification": false, "isUserConsenting": true,
+        });
+        self.here("POST", "/webauthn/authenticator", &key);
+    }
+
+    /// Presses the tabulator.
+    fn tab(&self) {
+        let keys = json!([
+            { "type": "keyDown", "value": "\u{e004}" }, { "type": "keyUp", "value": "\u{e004}" },
+        ]);
+        let actions = json!({ "actions": [{ "type": "key", "id": "keys", "actions": keys }] });
+        self.here("POST", "/actions", &actions);
+    }
+
+    /// Goes through a page by the keyboard alone: every control is reached, and seen to be.
+    pub(crate) fn walk(&self, name: &str) {
+        const CONTROLS: &str = "[...document.querySelectorAll('a[href], button, select, \
+            input:not([type=hidden]), [tabindex=\"0\"]')].filter((one) => !one.disabled && \
+            one.getClientRects().length)";
+        let count = self.run(&format!(
+            "document.activeElement.blur(); window.getSelection().removeAllRanges(); \
+             const all = {CONTROLS}; all.forEach((one) => delete one.dataset.seen); \
+             return all.length"
+        ));
+        let count = count.as_u64().unwrap();
+        for _ in 0..count + 8 {
+            self.tab();
+            let hidden = self.run(
+                "const one = document.activeElement; one.dataset.seen = '1'; \
+                 if (one === document.body) return null; const style = getComputedStyle(one); \
+                 return style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2 \
+                   ? one.outerHTML.slice(0, 90) : null",
+            );
+            if let Some(control) = hidden.as_str() {
+                self.found.borrow_mut().push(format!("{name}: focus is not seen: {control}"));
+            }
+        }
+        let missed = self.run(&format!(
+            "return {CONTROLS}.filter((one) => !one.dataset.seen && !(one.type === 'radio')) \
+               .map((one) => one.outerHTML.slice(0, 90))"
+        ));
+        for control in missed.as_array().unwrap().iter().filter_map(Value::as_str) {
+            self.found.borrow_mut().push(format!("{name}: no key leads to {control}"));
+        }
     }
 
     fn find(&self, css: &str) -> String {
@@ -134,13 +192,47 @@ impl Browser {
         loop {
             let path = format!("/session/{}/element/{}/{act}", self.session, self.find(css));
             let said = self.try_call("POST", &path, body);
-            let is_of_the_page_before = said["error"] == "stale element reference";
+            let words = said["message"].as_str().unwrap_or_default();
+            // The driver says it in one way or the other.
+            let is_of_the_page_before = said["error"] == "stale element reference"
+                || words.contains("does not belong to the document");
             assert!(said["error"].is_null() || is_of_the_page_before, "{path}: {said}");
             if !is_of_the_page_before {
                 return;
             }
             assert!(start.elapsed() < SOON, "{css} never stays");
         }
+    }
+
+    /// Chooses of a list by its words.
+    pub(crate) fn choose(&self, css: &str, words: &str) {
+        let chosen = self.run(&format!(
+            "const list = document.querySelector({css:?}); \
+             list.value = [...list.options].find((one) => one.text === {words:?}).value; \
+             list.dispatchEvent(new Event('change')); return true"
+        ));
+        assert_eq!(chosen, true);
+    }
+
+    /// Clicks the button that says this.
+    pub(crate) fn click_labelled(&self, words: &str) {
+        let marked = self.run(&format!(
+            "document.querySelectorAll('#wanted-button').forEach((one) => one.removeAttribute('id')); \
+             const button = [...document.querySelectorAll('button')] \
+               .find((one) => one.textContent.trim() === {words:?}); \
+             if (button) button.id = 'wanted-button'; return button !== undefined"
+        ));
+        assert_eq!(marked, true, "no button {words:?}");
+        self.click("#wanted-button");
+    }
+
+    /// Returns the recovery codes that the page shows.
+    pub(crate) fn codes(&self) -> Vec<String> {
+        let codes = self.run(
+            "return [...document.querySelectorAll('.codes code')].map((code) => code.textContent)",
+        );
+        let codes = codes.as_array().unwrap().iter();
+        codes.map(|code| code.as_str().unwrap().to_owned()).collect()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -162,10 +254,17 @@ impl Browser {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/browser");
         std::fs::create_dir_all(&folder).unwrap();
         for (form, width, height) in [("wide", 1360, 900), ("phone", 390, 844)] {
-            let size = json!({
-                "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false
-            });
-            self.tell("Emulation.setDeviceMetricsOverride", &size);
+            let size = |height: u64| {
+                json!({
+                    "width": width, "height": height, "deviceScaleFactor": 1,
+                    "mobile": form == "phone",
+                })
+            };
+            self.tell("Emulation.setDeviceMetricsOverride", &size(height));
+            // The whole page, unless it is very long.
+            let whole = self.run("return document.documentElement.scrollHeight");
+            let whole = whole.as_u64().unwrap().clamp(height, 3_200);
+            self.tell("Emulation.setDeviceMetricsOverride", &size(whole));
             for scheme in ["light", "dark"] {
                 let media =
                     json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
@@ -192,6 +291,29 @@ impl Browser {
         let found = self.run(include_str!("access.js"));
         let found: Vec<&str> = found.as_array().unwrap().iter().filter_map(Value::as_str).collect();
         self.found.borrow_mut().extend(found.iter().map(|one| format!("{what}: {one}")));
+        // What a screen reader is told.
+        let tree = self.tell("Accessibility.getFullAXTree", &json!({}));
+        for node in tree["nodes"].as_array().unwrap() {
+            let role = node["role"]["value"].as_str().unwrap_or_default();
+            let spoken = matches!(
+                role,
+                "button"
+                    | "link"
+                    | "textbox"
+                    | "searchbox"
+                    | "checkbox"
+                    | "combobox"
+                    | "spinbutton"
+                    | "image"
+                    | "region"
+                    | "navigation"
+                    | "heading"
+            );
+            let name = node["name"]["value"].as_str().unwrap_or_default();
+            if spoken && node["ignored"] != true && name.trim().is_empty() {
+                self.found.borrow_mut().push(format!("{what}: a {role} without a name: {node}"));
+            }
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 #![cfg(test)]
 
 mod driver;
+mod evil;
+mod sink;
 
 use core::time::Duration;
 
@@ -31,14 +33,22 @@ use wg_netlink::fake::FakeKernel;
 use wg_types::{PresharedKey, PrivateKey, PublicKey};
 
 use driver::{Browser, until};
+use evil::Evil;
+use sink::Sink;
 
 const PEOPLE: [&str; 8] =
     ["ada", "alan", "barbara", "dennis", "edsger", "frances", "katherine", "linus"];
 
 async fn start(dir: &std::path::Path, clock: &Clock) -> Core {
-    let config = "[public]\nlisten = \"127.0.0.1:0\"\nname = \"Example Ltd\"\n\
-                  [gateways]\nlisten = \"127.0.0.1:0\"\n";
-    let config: Config = toml::from_str(config).unwrap();
+    // Passkeys are made for the address that core knows itself by, so the port must be known.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let config = format!(
+        "[public]\nlisten = \"127.0.0.1:{port}\"\nurl = \"https://localhost:{port}/\"\n\
+         name = \"Example Ltd\"\n[gateways]\nlisten = \"127.0.0.1:0\"\n"
+    );
+    let config: Config = toml::from_str(&config).unwrap();
     let setup = Setup { dir: StateDir::new(dir), config, clock: clock.clone(), rng: Rng::system() };
     std::fs::create_dir(dir).unwrap();
     setup.dir.write_master_key(&[7; 32]).unwrap();
@@ -100,6 +110,91 @@ async fn company(core: &Core, by: By) {
     }
 }
 
+/// Counts what a name has smuggled into a page.
+const INERT: &str = "return (window.evil ? 1 : 0) + document.querySelectorAll(\"script:not([src='/live.js']), \
+    iframe, object, embed, main img, main style, [onerror], [onload], [onclick], [onfocus], \
+    [ontoggle], a[href^='javascript'], form:not([action^='/']):not([method=get])\").length";
+
+/// Names that try to be more than names.
+const HOSTILE: [&str; 14] = [
+    "<script>window.evil=1</script>",
+    "<img src=x onerror=window.evil=1>",
+    "\"><svg onload=window.evil=1>",
+    "'><iframe src=javascript:window.evil=1>",
+    "</td></tr></table><script>window.evil=1</script>",
+    "</title><script>window.evil=1</script>",
+    "<a href=javascript:window.evil=1>x</a>",
+    "\" onfocus=window.evil=1 autofocus=\"",
+    "' onclick=window.evil=1 x='",
+    "{{ 7*7 }}{% raw %}<b>",
+    "&lt;script&gt;window.evil=1&lt;/script&gt;",
+    "<details open ontoggle=window.evil=1>",
+    "<style>*{display:none}</style>",
+    "--><!--<script>window.evil=1</script>",
+];
+
+/// Puts them wherever a name is kept: past the checks that forms make, as an import could.
+async fn hostile(core: &Core, by: By) {
+    let app = core.app();
+    let secret = PrivateKey::from_bytes([98; 32]);
+    let change = LocationChange {
+        endpoint: Some("vpn.example.com:51821".to_owned()),
+        networks: Some(vec!["10.2.0.0/24".parse().unwrap()]),
+        mfa: Some(Mfa::Required),
+        ..LocationChange::default()
+    };
+    let added: Result<_, LocationError> =
+        app.store.write(move |tx| location::add(tx, by, "hostile", &change, &secret)).await;
+    let place = added.unwrap().id;
+    for (number, name) in (100..).zip(HOSTILE) {
+        let done: Result<_, StoreError> = app
+            .store
+            .write(move |tx| {
+                let details = mfa_store::UserDetails {
+                    login: name.to_owned(),
+                    name: name.to_owned(),
+                    email: name.to_owned(),
+                    ..mfa_store::UserDetails::default()
+                };
+                let user = tx.add_user(by, &details)?;
+                tx.set_user_groups(by, user, &[name])?;
+                let device = tx.add_device(
+                    by,
+                    &NewDevice {
+                        user,
+                        name: name.to_owned(),
+                        public_key: key(number),
+                        polling_token: Token::from_random([u8::try_from(number).unwrap(); 32])
+                            .digest(),
+                        source: None,
+                    },
+                )?;
+                let session = Session::from_parts(SessionParts {
+                    subject: Subject { user, device: device.id, location: place },
+                    method: Method::Totp,
+                    authorized: by.now,
+                    lifetime_ends: by.now.saturating_add(Duration::from_secs(3600)),
+                    generation: PskGeneration::FIRST,
+                    state: SessionState::Authorized { psk: PresharedKey::from_bytes([9; 32]) },
+                });
+                tx.begin_session(by, &session)
+            })
+            .await;
+        done.unwrap();
+    }
+}
+
+/// Signs in with a recovery code.
+fn sign_in(browser: &Browser, url: &str, (login, password): (&str, &str), code: &str) {
+    browser.go(&format!("{url}/login"));
+    browser.type_into("[name=login]", login);
+    browser.type_into("[name=password]", password);
+    browser.click("form button");
+    browser.says("Two-factor authentication");
+    browser.type_into("[name=code]", code);
+    browser.click("form[action='/login/code'] button");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 #[ignore = "needs Debian's chromium-driver; `cargo xtask test --only browser` runs it"]
 async fn an_administrator_goes_through_the_console() {
@@ -114,7 +209,7 @@ async fn an_administrator_goes_through_the_console() {
         core.app().store.write(move |tx| setup::issue(tx, by, &digest)).await;
     issued.unwrap();
 
-    let url = format!("https://127.0.0.1:{}", core.public_address().port());
+    let url = format!("https://localhost:{}", core.public_address().port());
     let browser = Browser::start(&root.path().join("profile"));
 
     // The first administrator, from the link that `init` prints.
@@ -133,9 +228,7 @@ async fn an_administrator_goes_through_the_console() {
     browser.type_into("[name=code]", &secret.code_at(clock.now()).expose_text());
     browser.click("form button");
     browser.says("Your recovery codes");
-    let codes = browser.run(
-        "return [...document.querySelectorAll('.codes code')].map((code) => code.textContent)",
-    );
+    let codes = browser.codes();
     browser.picture("setup-codes");
 
     // Signing in: the password, then a factor. The app's code was used, so a recovery code serves.
@@ -149,10 +242,30 @@ async fn an_administrator_goes_through_the_console() {
     browser.type_into("[name=code]", "123");
     browser.click("form button");
     browser.says("Signing in as grace");
-    browser.type_into("[name=code]", codes[0].as_str().unwrap());
+    browser.type_into("[name=code]", &codes[0]);
     browser.click("form[action='/login/code'] button");
     browser.says("VPN Overview");
     browser.says("No gateway serves this location yet");
+
+    // A passkey, while the factor is fresh: added, then used in the place of a code.
+    browser.plug_in_a_key();
+    browser.go(&format!("{url}/account"));
+    browser.walk("account");
+    browser.type_into("#passkey", "Blue security key");
+    browser.click("form[data-passkey] button");
+    browser.says("The passkey is added.");
+    browser.says("Passkey: Blue security key");
+    browser.picture("account-passkey");
+    browser.click("form[action='/logout'] button");
+    browser.says("You are signed out.");
+    browser.walk("login");
+    browser.type_into("[name=login]", "grace");
+    browser.type_into("[name=password]", "correct horse battery");
+    browser.click("form button");
+    browser.says("Use the passkey");
+    browser.picture("login-passkey");
+    browser.click("form[data-passkey] button");
+    browser.says("VPN Overview");
 
     // A gateway by the token that the page gives.
     browser.go(&format!("{url}/gateways"));
@@ -199,6 +312,7 @@ async fn an_administrator_goes_through_the_console() {
         ) == true
     });
     browser.picture("overview");
+    browser.walk("overview");
 
     // Revoked with one click, and gone from the kernel.
     browser.click("[aria-label='Revoke: ada, laptop']");
@@ -217,6 +331,7 @@ async fn an_administrator_goes_through_the_console() {
     browser.says("no SMTP");
     assert_eq!(browser.run("return document.querySelector('[name=email]').disabled"), true);
     browser.picture("location");
+    browser.walk("location");
     browser.type_into("#threshold", "2");
     browser.click(".actions button");
     browser.run("return 1");
@@ -249,10 +364,163 @@ async fn an_administrator_goes_through_the_console() {
         browser.picture(&page.replace('/', "-"));
     }
 
-    // Nothing of the pages runs what a name says, and signing out is final.
+    // Sorted and searched by the server, the log verified.
+    browser.go(&format!("{url}/devices?q=LINUS&sort=-added"));
+    browser.says("linus");
+    assert!(!browser.text().contains("katherine"));
+    browser.go(&format!("{url}/audit"));
+    browser.click("form[action='/audit/verify'] button");
+    browser.says("The log is whole");
+
+    // Mail: refused in words, set, tried, in force without a restart.
+    let sink = Sink::start();
+    browser.go(&format!("{url}/mail"));
+    browser.says("no SMTP");
+    browser.type_into("[name=host]", "mail.example.com");
+    browser.type_into("[name=port]", &sink.port.to_string());
+    browser.type_into("[name=sender]", "VPN <vpn@example.com>");
+    browser.choose("[name=tls]", "None: only for a server on this host");
+    browser.click("form[action='/mail'] button");
+    browser.says("codes go no further than this host");
+    browser.picture("mail-refused");
+    browser.type_into("[name=host]", "127.0.0.1");
+    browser.choose("[name=tls]", "None: only for a server on this host");
+    browser.click("form[action='/mail'] button");
+    browser.says("Mail leaves as set here");
+    browser.type_into("[name=to]", "grace@example.com");
+    browser.click("form[action='/mail/test'] button");
+    browser.says("The mail server took the mail to grace@example.com");
+    browser.picture("mail-set");
+    browser.go(&format!("{url}/locations/paris/edit"));
+    browser.says("The weaker method");
+    assert_eq!(browser.run("return document.querySelector('[name=email]').disabled"), false);
+
+    // Somebody's first minutes: the link, a password, the app, recovery codes as a file.
+    browser.go(&format!("{url}/users/alan"));
+    browser.click("section.form button");
+    browser.says("It is shown only now");
+    browser.picture("users-alan-link");
+    let link = browser.run("return document.querySelector('pre').textContent");
+    browser.click("form[action='/logout'] button");
+    browser.says("You are signed out.");
+    browser.go(link.as_str().unwrap());
+    browser.says("choose a password");
+    browser.picture("join");
+    browser.type_into("[name=password]", "staple battery horse");
+    browser.click("form button");
+    browser.says("Your authenticator app");
+    let shown = browser.run("return document.querySelector('.key code').textContent");
+    let secret = TotpSecret::from_base32(shown.as_str().unwrap()).unwrap();
+    browser.type_into("[name=code]", &secret.code_at(clock.now()).expose_text());
+    browser.click("form button");
+    browser.says("Your recovery codes");
+    let codes = browser.codes();
+    let folder = root.path().join("downloads");
+    let to = serde_json::json!({ "behavior": "allow", "downloadPath": folder });
+    browser.tell("Browser.setDownloadBehavior", &to);
+    browser.click("[data-download]");
+    let file = folder.join("recovery-codes.txt");
+    until("the codes are a file", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.lines().count() == codes.len())
+    });
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().collect::<Vec<_>>(), codes);
+    sign_in(&browser, &url, ("alan", "staple battery horse"), &codes[0]);
+    browser.says("My devices");
+    assert!(!browser.text().contains("Audit log"), "the console is for administrators");
+    browser.picture("account-alan");
+    browser.click_labelled("Add a device");
+    browser.says("client-bin enroll");
+    assert_eq!(browser.run("return document.querySelectorAll('.qr svg').length"), 1);
+    browser.picture("account-add-device");
+    browser.click("[aria-label='Set up: E-mail code']");
+    browser.says("A code is on its way");
+    browser.picture("account-email");
+    let code = |sink: &Sink| {
+        let text = sink.text();
+        let digits = |word: &str| word.len() == 8 && word.bytes().all(|b| b.is_ascii_digit());
+        text.split_whitespace().rev().find(|word| digits(word)).map(str::to_owned)
+    };
+    until("the code is mailed", || code(&sink).is_some());
+    browser.type_into("[name=code]", &code(&sink).unwrap());
+    browser.click_labelled("Confirm");
+    browser.says("The method is set up.");
+    browser.click("[aria-label='New codes: Recovery codes']");
+    browser.says("shown only now");
+    browser.picture("account-codes");
+    browser.go(&format!("{url}/users"));
+    browser.says("This page is for administrators.");
+    browser.picture("refused");
+    browser.go(&format!("{url}/account"));
+    browser.click("form[action='/logout'] button");
+    browser.says("You are signed out.");
+
+    // A forgotten password, by mail; the second factor stays.
+    browser.click("a[href='/forgot']");
+    browser.picture("forgot");
+    browser.type_into("[name=who]", "alan");
+    browser.click("form button");
+    browser.says("a mail with a link is on its way");
+    let reset = || {
+        let text = sink.text();
+        let start = text.find("/reset?token=")?;
+        text[start..].split_whitespace().next().map(str::to_owned)
+    };
+    until("the link is mailed", || reset().is_some());
+    browser.go(&format!("{url}{}", reset().unwrap()));
+    browser.picture("reset");
+    browser.type_into("[name=password]", "a third good password");
+    browser.click("form button");
+    browser.says("The new password is set.");
+
+    // Wrong passwords are slowed down, in words.
+    for _ in 0..12 {
+        browser.type_into("[name=login]", "linus");
+        browser.type_into("[name=password]", "wrong horse battery");
+        browser.click("form button");
+        browser.says("Sign in");
+    }
+    browser.says("Too many tries");
+    browser.picture("login-refused");
+
+    // Nothing of the pages runs what a name says, wherever it is shown.
+    hostile(&core, By::new(Actor::Cli, clock.now())).await;
+    browser.go(&format!("{url}/login"));
+    browser.type_into("[name=login]", "grace");
+    browser.type_into("[name=password]", "correct horse battery");
+    browser.click("form button");
+    browser.says("Use the passkey");
+    browser.click("form[data-passkey] button");
+    browser.says("VPN Overview");
+    for page in ["overview?location=hostile", "users", "groups", "devices", "sessions", "audit"] {
+        for query in ["", "q=onerror"] {
+            let mark = if page.contains('?') { '&' } else { '?' };
+            browser.go(&format!("{url}/{page}{mark}{query}"));
+            browser.says("Example Ltd");
+            assert_eq!(browser.run(INERT), 0, "{page} {query}");
+        }
+    }
+    browser.go(&format!("{url}/users?q="));
+    browser.picture("users-hostile");
     let search = "%3Cimg%20src%3Dx%20onerror%3D%22window.evil%3D1%22%3E";
-    browser.go(&format!("{url}/users?q={search}"));
-    assert_eq!(browser.run("return window.evil === undefined"), true);
+    for page in ["users", "devices", "sessions", "audit", "overview", "login?next="] {
+        browser.go(&format!("{url}/{page}?q={search}"));
+        assert_eq!(browser.run(INERT), 0, "{page}");
+    }
+
+    // Another site can neither act with this browser's session, nor show the pages in a frame.
+    let evil = Evil::start(&url);
+    for attack in ["/logout", "/users"] {
+        browser.go(&format!("{}{attack}", evil.url));
+        until("the attack ran", || browser.run("return location.pathname !== '/ready'") == true);
+        browser.says("sent from another site");
+    }
+    browser.go(&format!("{}/frame", evil.url));
+    until("the frame is refused", || Evil::is_refused(&browser));
+    browser.go(&format!("{url}/users"));
+    browser.says("grace");
+    assert!(!browser.text().contains("mallory"), "a user was added by another site");
+
+    // Signing out is final.
     browser.click("form[action='/logout'] button");
     browser.says("You are signed out.");
     browser.go(&format!("{url}/overview"));

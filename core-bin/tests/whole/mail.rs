@@ -74,8 +74,8 @@ fn code_mail() -> mail::Mail {
 async fn a_mail_that_is_put_off_is_sent_again() {
     let (port, server) = server(1).await;
     let transport = Transport::new(&settings(&format!("smtp://127.0.0.1:{port}"))).unwrap();
-    let (mailer, mails) = Mailer::queue();
-    let delivery = tokio::spawn(mail::deliver(transport.into(), mails));
+    let (mailer, mails) = Mailer::through(Some(transport.into()));
+    let delivery = tokio::spawn(mail::deliver(mailer.route(), mails));
     mailer.reserve().unwrap().send(code_mail());
     drop(mailer);
     let said = server.await.unwrap();

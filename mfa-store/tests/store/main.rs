@@ -5,6 +5,7 @@
 mod addresses;
 mod api_tokens;
 mod audit;
+mod console;
 mod crash;
 mod domain;
 mod ends;

@@ -7,11 +7,13 @@ use mfa_core::method::Method;
 use mfa_core::token::{Token, TokenDigest};
 use mfa_store::User;
 use mfa_wire::http::SecretText;
+use zeroize::Zeroizing;
 
 use super::password::tell;
 use super::{Fresh, LoginError, SignedIn};
 use crate::app::App;
 use crate::flows::enroll::{self, EnrollSession};
+use crate::flows::mfa::{self, Holder};
 use crate::flows::user::{self, UserChange};
 use crate::password::check_new;
 
@@ -93,6 +95,21 @@ pub async fn remove_method(
     let what = format!("The {} was removed from your account.", method.name());
     tell(app, &one.user.details.email, &what, now);
     Ok(())
+}
+
+/// Puts new recovery codes in the place of the old ones, and tells the user by mail.
+///
+/// # Errors
+///
+/// [`LoginError`].
+pub async fn renew_codes(
+    app: &Arc<App>,
+    one: &SignedIn,
+) -> Result<Vec<Zeroizing<String>>, LoginError> {
+    let codes = mfa::renew_recovery(app, Holder::Web(one.fresh()?)).await?;
+    let what = "New recovery codes were made for your account; the old ones are worth nothing.";
+    tell(app, &one.user.details.email, what, app.clock.now());
+    Ok(codes)
 }
 
 /// Signs every other browser of the user out. Returns how many.
