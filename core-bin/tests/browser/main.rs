@@ -435,13 +435,13 @@ async fn an_administrator_goes_through_the_console() {
     browser.click("[aria-label='Set up: E-mail code']");
     browser.says("A code is on its way");
     browser.picture("account-email");
-    let code = |sink: &Sink| {
+    let mailed = |sink: &Sink| {
         let text = sink.text();
         let digits = |word: &str| word.len() == 8 && word.bytes().all(|b| b.is_ascii_digit());
         text.split_whitespace().rev().find(|word| digits(word)).map(str::to_owned)
     };
-    until("the code is mailed", || code(&sink).is_some());
-    browser.type_into("[name=code]", &code(&sink).unwrap());
+    until("the code is mailed", || mailed(&sink).is_some());
+    browser.type_into("[name=code]", &mailed(&sink).unwrap());
     browser.click_labelled("Confirm");
     browser.says("The method is set up.");
     browser.click("[aria-label='New codes: Recovery codes']");
