@@ -8,6 +8,7 @@ use core::fmt;
 
 use diesel::prelude::*;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use mfa_core::id::UserId;
 use mfa_core::time::Timestamp;
 use serde_json::Value;
 use sha2::Sha256;
@@ -17,7 +18,7 @@ use crate::roster::{escaped, lower};
 use crate::schema::{audit, audit_head};
 use crate::seal::MasterKey;
 use crate::value::{from_millis, to_digest, to_millis};
-use crate::{By, Snapshot, StoreError, Tx};
+use crate::{Actor, By, Snapshot, StoreError, Tx};
 
 const TABLE: &str = "audit";
 const HEAD: i64 = 1;
@@ -289,8 +290,8 @@ impl Snapshot {
         Ok(rows.into_iter().map(AuditEntry::from).collect())
     }
 
-    /// Lists the newest `limit` entries before `before` in whose words `search` occurs, newest
-    /// first.
+    /// Lists the newest `limit` entries before `before` in whose words `search` occurs, or which
+    /// are of `person`, by number: newest first.
     ///
     /// # Errors
     ///
@@ -299,9 +300,15 @@ impl Snapshot {
         &mut self,
         before: Option<i64>,
         search: &str,
+        person: Option<UserId>,
         limit: i64,
     ) -> Result<Vec<AuditEntry>, StoreError> {
         let pattern = format!("%{}%", escaped(&search.trim().to_lowercase()));
+        // No word of the log is empty.
+        let named = |actor: fn(UserId) -> Actor| {
+            person.map_or_else(String::new, |person| actor(person).to_string())
+        };
+        let (admin, user) = (named(Actor::Admin), named(Actor::User));
         let rows: Vec<Row> = audit::table
             .filter(audit::seq.lt(before.unwrap_or(i64::MAX)))
             .filter(
@@ -310,7 +317,10 @@ impl Snapshot {
                     .escape('\\')
                     .or(lower(audit::action).like(pattern.clone()).escape('\\'))
                     .or(lower(audit::subject).like(pattern.clone()).escape('\\'))
-                    .or(lower(audit::detail).like(pattern).escape('\\')),
+                    .or(lower(audit::detail).like(pattern).escape('\\'))
+                    .or(audit::actor.eq(admin))
+                    .or(audit::actor.eq(user.clone()))
+                    .or(audit::subject.eq(user)),
             )
             .order(audit::seq.desc())
             .limit(limit)

@@ -72,7 +72,8 @@ async fn page(
             let entries = if search.is_empty() {
                 view.audit_entries(before, ROWS)?
             } else {
-                view.audit_search(before, &search, ROWS)?
+                let person = view.user_by_login(&search)?.map(|user| user.id);
+                view.audit_search(before, &search, person, ROWS)?
             };
             let full = i64::try_from(entries.len()).unwrap_or(ROWS) == ROWS;
             let last = entries.last().map(|entry| entry.seq).filter(|seq| full && *seq > 1);

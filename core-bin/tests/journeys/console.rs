@@ -356,7 +356,12 @@ async fn what_the_command_line_does_to_people_and_gateways_the_pages_do() {
     grace.post("/gateways/remove", &[("name", "gw1")]).await;
     assert!(rig.read(|view| view.gateway_by_name("gw1")).await.is_none());
     let audit = grace.get("/audit?q=user.remove").await;
-    assert!(audit.text.contains("admin:"), "the administrator is named: {}", audit.text);
+    let named = "data-th=\"Who\" class=\"nowrap\">grace<";
+    assert!(audit.text.contains(named), "the administrator is named: {}", audit.text);
+    let hers = grace.get("/audit?q=grace").await;
+    assert!(hers.text.contains("user.remove"), "found by name: {}", hers.text);
+    let verified = grace.post("/audit/verify", &[]).await;
+    assert!(verified.text.contains("The log is whole"), "{}", verified.text);
     for path in ["/groups", "/devices", "/sessions", "/mail", "/users/ada"] {
         assert_eq!(grace.get(path).await.status, 200, "{path}");
     }

@@ -137,16 +137,20 @@ on_both! {
 
     async fn the_audit_log_is_searched_by_the_database(fresh: Fresh) {
         let store = fresh.open();
-        write(&store, |tx| add_person(tx, BY, "amy")).await;
+        let amy = write(&store, |tx| add_person(tx, BY, "amy")).await;
         write(&store, |tx| add_person(tx, BY, "bob")).await;
+        write(&store, move |tx| tx.disable_user(BY, amy)).await;
+        let of_amy = read(&store, move |view| view.audit_search(None, "amy", Some(amy), 100)).await;
+        assert!(of_amy.iter().any(|entry| entry.action == "user.disable"), "{of_amy:?}");
+        assert!(of_amy.iter().all(|entry| !entry.detail.contains("bob")), "{of_amy:?}");
         let all = read(&store, |view| view.audit_entries(None, 100)).await;
-        let found = read(&store, |view| view.audit_search(None, "USER.", 100)).await;
+        let found = read(&store, |view| view.audit_search(None, "USER.", None, 100)).await;
         assert!(!found.is_empty() && found.len() <= all.len());
         assert!(found.iter().all(|entry| entry.action.contains("user.")
             || entry.subject.contains("user.") || entry.detail.contains("user.")));
         let first = found.last().unwrap().seq;
-        assert!(read(&store, move |view| view.audit_search(Some(first), "user.", 100)).await.is_empty());
-        assert!(read(&store, |view| view.audit_search(None, "100%", 100)).await.is_empty());
+        assert!(read(&store, move |view| view.audit_search(Some(first), "user.", None, 100)).await.is_empty());
+        assert!(read(&store, |view| view.audit_search(None, "100%", None, 100)).await.is_empty());
     }
 
     async fn a_passkey_belongs_to_one_person_and_counts(fresh: Fresh) {
