@@ -161,15 +161,11 @@ pub async fn test(app: &Arc<App>, by: By, to: &str) -> Result<&'static str, Test
 mod tests {
     use super::*;
 
-    fn secret(text: &str) -> Option<SecretText> {
-        Some(SecretText::new(text))
-    }
-
     fn first() -> MailChange {
         MailChange {
             host: Some("mail.example.com".to_owned()),
             login: Some("vpn".to_owned()),
-            password: secret("hunter2"),
+            password: Some(SecretText::new("hunter2")),
             sender: Some("VPN <vpn@example.com>".to_owned()),
             ..MailChange::default()
         }

@@ -170,11 +170,21 @@ impl Browser {
         }
     }
 
+    /// Finds an element; waits for it, because the page may be on its way.
     fn find(&self, css: &str) -> String {
         let body = json!({ "using": "css selector", "value": css });
-        let found = self.here("POST", "/element", &body);
-        let id = found.as_object().and_then(|all| all.values().next()?.as_str());
-        id.unwrap_or_else(|| panic!("no {css}")).to_owned()
+        let start = Instant::now();
+        loop {
+            let path = format!("/session/{}/element", self.session);
+            let found = self.try_call("POST", &path, &body);
+            if found["error"].is_null() {
+                let id = found.as_object().and_then(|all| all.values().next()?.as_str());
+                return id.unwrap_or_else(|| panic!("no {css}")).to_owned();
+            }
+            assert_eq!(found["error"], "no such element", "{css}: {found}");
+            assert!(start.elapsed() < SOON, "no {css} on the page:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn click(&self, css: &str) {

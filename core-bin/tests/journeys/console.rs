@@ -15,7 +15,7 @@ use crate::rig::{Answer, HOME, Rig};
 const PASSWORD: &str = "correct horse battery";
 
 /// A browser: it keeps the cookie and says where its forms come from.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     rig: &'a Rig,
     cookie: String,
     secret: TotpSecret,
@@ -23,7 +23,7 @@ struct Browser<'a> {
 
 impl<'a> Browser<'a> {
     /// An administrator who has just been set up, and is not signed in.
-    async fn grace(rig: &'a Rig) -> Self {
+    pub(crate) async fn grace(rig: &'a Rig) -> Self {
         let (by, token) = (rig.by(), Token::from_random(*rig.app.rng.bytes()));
         let digest = token.digest();
         let issued: Result<_, StoreError> =
@@ -58,7 +58,7 @@ impl<'a> Browser<'a> {
         self.secret.code_at(self.rig.clock.now()).expose_text().to_string()
     }
 
-    async fn sign_in(&mut self, login: &str) {
+    pub(crate) async fn sign_in(&mut self, login: &str) {
         let to = self.post("/login", &[("login", login), ("password", PASSWORD)]).await;
         assert_eq!(to.status, 303, "{}", to.text);
         let half = self.cookie.clone();
@@ -69,7 +69,7 @@ impl<'a> Browser<'a> {
         self.rig.clock.advance(Duration::from_secs(30));
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         let request = Request::get(path).header(COOKIE, &self.cookie);
         self.rig.send(HOME, request.body(Body::empty()).unwrap()).await
     }

@@ -9,6 +9,7 @@ mod console;
 mod enroll;
 mod factors;
 mod idle;
+mod load;
 mod pages;
 mod renew;
 mod rig;
