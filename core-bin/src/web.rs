@@ -40,7 +40,7 @@ use crate::http::BODY_BYTES;
 
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
                    img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
-const STYLE: &str = include_str!("../templates/style.css");
+const STYLE: &str = include_str!("../../look/style.css");
 const SCRIPT: &str = include_str!("../templates/live.js");
 const ICON: &str = include_str!("../templates/icon.svg");
 
