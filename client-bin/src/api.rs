@@ -35,7 +35,7 @@ pub use unreachable::Unreachable;
 
 use crate::clock;
 use crate::pin::CaPin;
-use refusal::Call;
+pub(crate) use refusal::Call;
 use transport::{Answer, Transport};
 
 /// How long a nonce is used for. Core takes it for 60 s.

@@ -72,6 +72,8 @@ pub enum Command {
     },
     /// Fetch the locations of today (Instance Update)
     Update,
+    /// Open the client as a page in this machine's browser
+    Ui(Ui),
     /// Stay with a connection in the background
     #[command(hide = true)]
     Agent,
@@ -170,6 +172,17 @@ pub struct Renew {
     /// Which factor, and where its code comes from.
     #[command(flatten)]
     pub proof: Proof,
+}
+
+/// `ui`
+#[derive(Debug, Args)]
+pub struct Ui {
+    /// The port on 127.0.0.1 [default: one that is free]
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
+    /// Print the link only; start no browser
+    #[arg(long)]
+    pub no_open: bool,
 }
 
 /// How a factor is proved.

@@ -1,9 +1,11 @@
 //! Where a code comes from: the command line, a program, a person.
 
 use core::fmt;
+use core::pin::Pin;
 use core::time::Duration;
 use std::io;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use mfa_wire::http::{Code, Method, Problem, SecretText};
@@ -37,7 +39,18 @@ pub enum CodeFrom {
     Command(String),
     /// A person types it, or another program pipes it in.
     Person,
+    /// A window shows the question, and the answer comes when it comes.
+    Window(Arc<dyn AskCode>),
 }
+
+/// Who asks for codes without holding a thread until one is there.
+pub trait AskCode: Send + Sync + fmt::Debug {
+    /// Shows the question and waits for the answer.
+    fn ask<'a>(&'a self, asked: &'a Asked<'_>) -> Answer<'a>;
+}
+
+/// A code that will be there.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Code, CodeError>> + Send + 'a>>;
 
 /// What a code is for.
 #[derive(Clone, Debug)]
@@ -82,6 +95,10 @@ impl CodeFrom {
             (Problem::CodeWrong | Problem::CodeMalformed | Problem::CodeUsed, Self::Person) => {
                 person.is_there() && tries < TRIES
             }
+            // How often is the server's to say.
+            (Problem::CodeWrong | Problem::CodeMalformed | Problem::CodeUsed, Self::Window(_)) => {
+                true
+            }
             // The program prints another one as soon as the time has come.
             (Problem::CodeUsed, Self::Command(_)) => tries < 2,
             _ => false,
@@ -97,7 +114,9 @@ impl CodeFrom {
                 let seconds = wait.as_secs();
                 (wait, format!("{refusal} The command is run again in {seconds} s."))
             }
-            Self::Person | Self::Given(_) => (Duration::ZERO, refusal.text.clone()),
+            Self::Person | Self::Given(_) | Self::Window(_) => {
+                (Duration::ZERO, refusal.text.clone())
+            }
         }
     }
 
@@ -110,6 +129,7 @@ impl CodeFrom {
         match self {
             Self::Given(code) => Ok(code.clone()),
             Self::Command(command) => run(command, asked).await,
+            Self::Window(window) => window.ask(asked).await,
             Self::Person => {
                 let question = match (asked.method, asked.sent_to) {
                     (Method::Email, Some(to)) => {
@@ -136,6 +156,7 @@ impl fmt::Debug for CodeFrom {
             Self::Given(_) => "Given(..)",
             Self::Command(_) => "Command(..)",
             Self::Person => "Person",
+            Self::Window(_) => "Window(..)",
         })
     }
 }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mfa_wire::http::{
     Code, FinishRequest, FinishResponse, Method, MethodStatus, MfaList, RenewRequest, SecretText,
-    SessionInfo, StartRequest,
+    SessionInfo, StartRequest, StartResponse,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -258,14 +258,15 @@ impl Client {
         let session = here.and_then(|here| here.session);
         let session = session.ok_or_else(|| ClientError::NotConnected(location.name.clone()))?;
         let login = Login { api: &api, instance: &instance, location: &location, request };
-        let answer = login
-            .answer(person, tell, async |token, code| {
-                let body = RenewRequest { session_id: session.id, token, code };
-                api.renew(&instance.private_key, &body).await
-            })
-            .await?;
-        Ok(answer.0.session)
+        login.extend(&session, person, tell).await
     }
+}
+
+/// A challenge that waits for its code.
+struct Challenge {
+    method: Method,
+    token: SecretText,
+    sent_to: Option<String>,
 }
 
 /// One proof of a factor for one location.
@@ -283,21 +284,47 @@ impl Login<'_> {
         person: &mut dyn Person,
         tell: Tell<'_>,
     ) -> Result<(FinishResponse, SystemTime), ClientError> {
-        self.answer(person, tell, async |token, code| {
-            let finish = FinishRequest { token, code: Some(code) };
-            self.api.finish(&self.instance.private_key, &finish).await
-        })
-        .await
+        let challenge = self.start(person, tell).await?;
+        let mut tries = 0;
+        loop {
+            let code = self.code(&challenge, person).await?;
+            tries += 1;
+            let submitted = clock::wall();
+            let finish = FinishRequest { token: challenge.token.clone(), code: Some(code) };
+            match self.api.finish(&self.instance.private_key, &finish).await {
+                Ok(bought) => return Ok((bought, submitted)),
+                Err(error) => self.once_more(error, tries, person, tell).await?,
+            }
+        }
     }
 
-    /// Asks for a challenge and hands in codes until one is taken. Returns what `hand_in` said to
-    /// it, and when it was submitted.
-    async fn answer<A>(
+    /// Returns the session, extended.
+    async fn extend(
+        &self,
+        session: &SessionInfo,
+        person: &mut dyn Person,
+        tell: Tell<'_>,
+    ) -> Result<SessionInfo, ClientError> {
+        let challenge = self.start(person, tell).await?;
+        let mut tries = 0;
+        loop {
+            let code = self.code(&challenge, person).await?;
+            tries += 1;
+            let token = challenge.token.clone();
+            let renew = RenewRequest { session_id: session.id, token, code };
+            match self.api.renew(&self.instance.private_key, &renew).await {
+                Ok(answer) => return Ok(answer.session),
+                Err(error) => self.once_more(error, tries, person, tell).await?,
+            }
+        }
+    }
+
+    /// Asks for a challenge.
+    async fn start(
         &self,
         person: &mut dyn Person,
         tell: Tell<'_>,
-        hand_in: impl AsyncFn(SecretText, Code) -> Result<A, ApiError>,
-    ) -> Result<(A, SystemTime), ClientError> {
+    ) -> Result<Challenge, ClientError> {
         let key = &self.instance.private_key;
         let method = match self.request.method {
             Some(method) => method,
@@ -309,31 +336,39 @@ impl Login<'_> {
             method,
             config_version: self.instance.config_version.clone(),
         };
-        let challenge = self.api.start(key, &start).await?;
-        tell(Event::Challenge {
-            method: method.word().to_owned(),
-            sent_to: challenge.sent_to.clone(),
-        });
+        let StartResponse { token, sent_to, .. } = self.api.start(key, &start).await?;
+        tell(Event::Challenge { method: method.word().to_owned(), sent_to: sent_to.clone() });
+        Ok(Challenge { method, token, sent_to })
+    }
+
+    async fn code(
+        &self,
+        challenge: &Challenge,
+        person: &mut dyn Person,
+    ) -> Result<Code, ClientError> {
         let asked = Asked {
-            method,
+            method: challenge.method,
             sent_to: challenge.sent_to.as_deref(),
             purpose: &self.location.name,
             secret: None,
         };
-        let mut tries = 0;
-        loop {
-            let code = self.request.code.get(person, &asked).await?;
-            tries += 1;
-            let submitted = clock::wall();
-            match hand_in(challenge.token.clone(), code).await {
-                Ok(bought) => return Ok((bought, submitted)),
-                Err(ApiError::Refused(refusal))
-                    if self.request.code.may_retry(&refusal, tries, person) =>
-                {
-                    self.refused(refusal, tell).await;
-                }
-                Err(error) => return Err(error.into()),
+        Ok(self.request.code.get(person, &asked).await?)
+    }
+
+    /// Waits until it is worth trying again; the error, if it is not.
+    async fn once_more(
+        &self,
+        error: ApiError,
+        tries: u32,
+        person: &mut dyn Person,
+        tell: Tell<'_>,
+    ) -> Result<(), ClientError> {
+        match error {
+            ApiError::Refused(refusal) if self.request.code.may_retry(&refusal, tries, person) => {
+                self.refused(refusal, tell).await;
+                Ok(())
             }
+            error => Err(error.into()),
         }
     }
 
@@ -382,7 +417,7 @@ impl Login<'_> {
 }
 
 /// Why a method does not open a location; `None`: it does.
-fn obstacle(status: &MethodStatus, location: i64) -> Option<String> {
+pub(crate) fn obstacle(status: &MethodStatus, location: i64) -> Option<String> {
     if let Some(why) = &status.unavailable {
         return Some(why.clone());
     }

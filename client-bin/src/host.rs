@@ -63,12 +63,26 @@ impl From<Backend> for Want {
 #[derive(Debug, Default)]
 pub struct ThisMachine {
     dns: Dns,
+    /// Whether interfaces can be made, where another process of ours makes them.
+    elsewhere: Option<bool>,
+}
+
+impl ThisMachine {
+    /// This machine for a process that is about to drop its privileges, and starts others, which
+    /// have what this one has now.
+    #[must_use]
+    pub fn before_dropping_privileges() -> Self {
+        Self { dns: Dns::default(), elsewhere: net_admin() }
+    }
+}
+
+fn net_admin() -> Option<bool> {
+    has_net_admin(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
 impl Host for ThisMachine {
     fn may_create(&self) -> Result<(), Error> {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        match has_net_admin(&status) {
+        match self.elsewhere.or_else(net_admin) {
             Some(false) => Err(Error::PermissionDenied { doing: "create a network interface" }),
             // Unknown: creating it will tell.
             Some(true) | None => Ok(()),

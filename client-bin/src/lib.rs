@@ -43,6 +43,7 @@ pub mod state;
 pub mod status;
 pub mod tls;
 pub mod tunnel;
+pub mod ui;
 pub mod update;
 mod watch;
 

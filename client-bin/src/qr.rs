@@ -1,6 +1,8 @@
 //! A QR code for a terminal: two modules a character, by Unicode's half blocks.
 
+use qrcode::render::svg;
 use qrcode::{Color, EcLevel, QrCode};
+use zeroize::Zeroizing;
 
 /// Light modules on every side. The standard asks for four; phones read two, and a terminal is
 /// narrow.
@@ -36,6 +38,23 @@ pub fn render(text: &str) -> Option<String> {
         drawn.push('\n');
     }
     Some(drawn)
+}
+
+/// Draws `text` as an SVG element, dark on light whatever the colour scheme: apps read it so. Empty
+/// if it is too long for any QR code.
+#[must_use]
+pub fn svg(text: &str) -> Zeroizing<String> {
+    let Ok(code) = QrCode::new(text) else { return Zeroizing::default() };
+    let drawn = code
+        .render::<svg::Color<'_>>()
+        .dark_color(svg::Color("#000"))
+        .light_color(svg::Color("#fff"))
+        .quiet_zone(true)
+        .build();
+    let drawn = Zeroizing::new(drawn);
+    // An element within a page has no XML declaration.
+    let start = drawn.find("<svg").unwrap_or(0);
+    Zeroizing::new(drawn.get(start..).unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

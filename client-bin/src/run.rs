@@ -3,6 +3,8 @@
 use core::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
+use std::process;
+use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
 use jiff::Timestamp;
@@ -11,7 +13,10 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::Outcome;
-use crate::cli::{Cli, Command, Connect, Enroll, LocationCommand, MfaCommand, Proof, Renew, Setup};
+use crate::cli::{
+    Cli, Command, Connect, Enroll, LocationCommand, MfaCommand, Proof, Renew, Setup,
+    Ui as UiArguments,
+};
 use crate::client::io_error;
 use crate::code::{CodeFrom, tidy};
 use crate::connect::{ConnectRequest, Plan};
@@ -19,11 +24,13 @@ use crate::console::Console;
 use crate::detach::{Background, Upwards, take_over};
 use crate::error::{ClientError, exit};
 use crate::event::Event;
+use crate::host::ThisMachine;
 use crate::life::quoted;
 use crate::listing::{factors_json, methods_at, state_name, table};
 use crate::mfa::{SetupRequest, SetupStep};
 use crate::person::{Person, Terminal};
 use crate::state::{PickError, Store};
+use crate::ui::{Closed, Keep, Ui, privilege};
 use crate::update::Update;
 use crate::{Client, clock, render};
 
@@ -93,6 +100,7 @@ impl Doing<'_> {
             Command::Status => self.status().await,
             Command::Disconnect { location } => self.disconnect(location).await,
             Command::Update => self.update().await,
+            Command::Ui(arguments) => self.ui(&arguments).await,
             Command::Agent => self.agent().await,
             Command::Completions { shell } => {
                 let mut text = Vec::new();
@@ -346,6 +354,29 @@ impl Doing<'_> {
         }
     }
 
+    /// Serves the page until a signal, or until nobody comes.
+    async fn ui(&mut self, arguments: &UiArguments) -> Done {
+        let machine = ThisMachine::before_dropping_privileges();
+        privilege::drop_all().map_err(io_error("cannot give up privileges"))?;
+        let client = Client::on(self.client.store().clone(), Arc::new(machine));
+        let ui = Ui::bind(client, arguments.port, Keep::Background).await?;
+        self.console.answer_line(&json!({ "event": "listening", "link": ui.link() }));
+        self.console.say(&format!(
+            "Open this in your browser; it is good once, for ten minutes:\n\n  {}\n",
+            ui.link()
+        ));
+        let opened = !arguments.no_open && open_browser(ui.link());
+        self.console.say(if opened {
+            "Your browser was asked to. Press Ctrl-C to close; connections stay."
+        } else {
+            "Press Ctrl-C to close; connections stay."
+        });
+        if ui.serve(stop()?).await == Closed::Deserted {
+            self.console.say("Closed: no browser came for half an hour. Connections stay.");
+        }
+        Ok(exit::DONE)
+    }
+
     /// Stays with a connection; standard output leads to who started us, standard error to the log.
     async fn agent(&mut self) -> Done {
         let plan = take_over()?;
@@ -466,6 +497,23 @@ fn stop() -> Result<impl Future<Output = ()>, ClientError> {
             _ = hang_up.recv() => {}
         }
     })
+}
+
+/// Asks the desktop to open a link, where there is one. Root has no business in a browser.
+fn open_browser(link: &str) -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let has_desktop = is_set("DISPLAY") || is_set("WAYLAND_DISPLAY");
+    if !has_desktop || rustix::process::geteuid().is_root() {
+        return false;
+    }
+    // It ends by itself when it has handed the link on.
+    let started = process::Command::new("xdg-open")
+        .arg(link)
+        .stdin(process::Stdio::null())
+        .stdout(process::Stdio::null())
+        .stderr(process::Stdio::null())
+        .spawn();
+    started.is_ok()
 }
 
 const fn exit_of(outcome: &Outcome) -> u8 {

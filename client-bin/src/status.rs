@@ -85,17 +85,20 @@ impl Client {
     pub async fn status(&self, instance: Option<&str>) -> Result<Vec<LocationView>, ClientError> {
         let mut views = Vec::new();
         for instance in self.instances(instance)? {
-            let mut looks = Vec::new();
-            for location in &instance.locations {
-                looks.push(self.look(&instance, location).await);
-            }
-            let mark = looks.iter().find_map(|look| look.link.as_ref()?.mark);
-            let word = self.ask_server(&instance, mark).await;
-            for (location, look) in instance.locations.iter().zip(looks) {
-                views.push(view(&instance, location, look, &word));
-            }
+            let looks = self.looks(&instance).await;
+            let word = self.ask_server(&instance, mark(&looks)).await;
+            views.extend(self::views(&instance, looks, Some(&word)));
         }
         Ok(views)
+    }
+
+    /// Looks at an instance's interfaces, in the order of its locations.
+    pub(crate) async fn looks(&self, instance: &Instance) -> Vec<Look> {
+        let mut looks = Vec::new();
+        for location in &instance.locations {
+            looks.push(self.look(instance, location).await);
+        }
+        looks
     }
 
     async fn look(&self, instance: &Instance, location: &Location) -> Look {
@@ -135,11 +138,8 @@ impl Client {
         })
     }
 
-    async fn ask_server(
-        &self,
-        instance: &Instance,
-        mark: Option<u32>,
-    ) -> Result<DeviceStatus, String> {
+    /// Asks the server; `mark` keeps the question out of a tunnel that takes everything.
+    pub(crate) async fn ask_server(&self, instance: &Instance, mark: Option<u32>) -> Told {
         let ask = async {
             let api = self.api(instance)?;
             api.set_mark(mark.and_then(NonZeroU32::new)).await;
@@ -149,12 +149,21 @@ impl Client {
     }
 }
 
+/// What the server said of the device, or why it said nothing.
+pub(crate) type Told = Result<DeviceStatus, String>;
+
+/// The mark of an interface that takes the way to the server, if there is one.
+pub(crate) fn mark(looks: &[Look]) -> Option<u32> {
+    looks.iter().find_map(|look| look.link.as_ref()?.mark)
+}
+
 /// What this machine shows of one location.
-#[derive(Default)]
-struct Look {
-    link: Option<Snapshot>,
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// Its interface; `None`: there is none.
+    pub(crate) link: Option<Snapshot>,
     /// A process died and left something behind.
-    orphaned: bool,
+    pub(crate) orphaned: bool,
 }
 
 /// What the server says of one location.
@@ -183,13 +192,18 @@ impl<'a> Word<'a> {
     }
 }
 
-fn view(
+/// Puts what the machine shows and what the server said together; `None`: it was not asked yet.
+pub(crate) fn views(
     instance: &Instance,
-    location: &Location,
-    look: Look,
-    word: &Result<DeviceStatus, String>,
-) -> LocationView {
-    let here = Word::of(word.as_ref().ok(), location.id);
+    looks: Vec<Look>,
+    word: Option<&Told>,
+) -> Vec<LocationView> {
+    let both = instance.locations.iter().zip(looks);
+    both.map(|(location, look)| view(instance, location, look, word)).collect()
+}
+
+fn view(instance: &Instance, location: &Location, look: Look, word: Option<&Told>) -> LocationView {
+    let here = Word::of(word.and_then(|word| word.as_ref().ok()), location.id);
     let found = here.said();
     LocationView {
         instance: instance.name.clone(),
@@ -200,7 +214,7 @@ fn view(
         session: found.and_then(|here| here.session),
         last_end: found.and_then(|here| here.ended.clone()),
         gateways_connected: found.map(|here| here.gateways_connected),
-        server_error: word.as_ref().err().cloned(),
+        server_error: word.and_then(|word| word.as_ref().err().cloned()),
         link: look.link,
         orphaned: look.orphaned,
     }

@@ -11,3 +11,5 @@ mod program;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod ui;
