@@ -1,5 +1,8 @@
 //! Who gets which tunnel address, and when again.
 
+use core::time::Duration;
+
+use mfa_core::policy::OutageHold;
 use mfa_store::{ADDRESS_REST, Actor, By, Snapshot, StoreError};
 
 use crate::on_both;
@@ -62,6 +65,25 @@ on_both! {
         let second = write(&store, move |tx| tx.add_device(later, &device_of(user))).await;
         let ips = read(&store, move |view| view.addresses(second.id, location)).await;
         assert_eq!(ips[0].to_string(), "10.9.0.2/32");
+    }
+
+    async fn an_address_rests_as_long_as_a_gateway_may_hold_it(fresh: Fresh) {
+        let store = fresh.open();
+        let hold = Duration::from_secs(24 * 3600);
+        let (user, first) = write(&store, move |tx| {
+            let mut tiny = location("tiny", &["10.9.0.1/30"]);
+            tiny.policy = tiny.policy.with_outage_hold(OutageHold::new(hold).ok());
+            tx.add_location(BY, &tiny, &location_key())?;
+            let user = tx.add_user(BY, &person("alice"))?;
+            Ok((user, tx.add_device(BY, &device_of(user))?.id))
+        })
+        .await;
+        assert!(write(&store, move |tx| tx.remove_device(BY, first)).await);
+        let early = By::new(Actor::Cli, NOW.saturating_add(hold.saturating_sub(Duration::from_millis(1))));
+        let early = store.write(move |tx| tx.add_device(early, &device_of(user))).await;
+        assert!(matches!(early, Err(StoreError::NoFreeAddress { .. })));
+        let later = By::new(Actor::Cli, NOW.saturating_add(hold));
+        write(&store, move |tx| tx.add_device(later, &device_of(user))).await;
     }
 
     async fn a_new_location_has_addresses_for_the_devices_there_are(fresh: Fresh) {

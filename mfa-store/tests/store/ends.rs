@@ -2,14 +2,77 @@
 
 use core::time::Duration;
 
-use mfa_core::connect::EndReason;
+use mfa_core::connect::{EndReason, Session, SessionParts, SessionState};
 use mfa_core::id::GatewayId;
-use mfa_store::{AuditVerdict, Cut, Passed, Scope, Touched, Trail};
+use mfa_core::method::Method;
+use mfa_store::{AuditVerdict, Cut, Location, Passed, Scope, Store, Touched, Trail};
+use wg_types::PresharedKey;
 
 use crate::on_both;
 use crate::support::{
-    BY, Fresh, NOW, World, device_of, key, location, location_key, read, session_of, world, write,
+    BY, Fresh, NOW, World, device_of, key, location, location_key, person, read, session_of, world,
+    write,
 };
+
+/// A location with as many live sessions as `counts` say: those of the first by e-mail, of the second by TOTP.
+async fn crowd(store: &Store, counts: &[usize]) -> Location {
+    let counts = counts.to_vec();
+    write(store, move |tx| {
+        let place = tx.add_location(BY, &location("big", &["10.64.0.1/15"]), &location_key())?;
+        let user = tx.add_user(BY, &person("alice"))?;
+        for (many, method) in counts.iter().zip([Method::Email, Method::Totp]) {
+            for _ in 0..*many {
+                let device = tx.add_device(BY, &device_of(user))?;
+                let session = session_of(&device, &place, [1; 32]);
+                let parts = SessionParts {
+                    subject: session.subject(),
+                    method,
+                    authorized: session.authorized(),
+                    lifetime_ends: session.lifetime_ends(),
+                    generation: session.generation(),
+                    state: SessionState::Authorized { psk: PresharedKey::from_bytes([1; 32]) },
+                };
+                tx.begin_session(BY, &Session::from_parts(parts))?;
+            }
+        }
+        Ok(place)
+    })
+    .await
+}
+
+/// The figures of docs/measured.md: `cargo test --release -p mfa-store --test store -- --ignored --nocapture
+/// fifty_thousand`, with this process's other tests at rest.
+mod fifty_thousand_sessions_end_in_one_act {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[expect(clippy::print_stderr, reason = "a figure is taken")]
+    async fn run(name: &str, fresh: Fresh) {
+        let store = fresh.open();
+        let at = crowd(&store, &[50_000]).await.id;
+        #[expect(clippy::disallowed_methods, reason = "a figure is taken")]
+        let begun = Instant::now();
+        let ended = write(&store, move |tx| {
+            tx.end_sessions(BY, Scope::Location(at), EndReason::PolicyChanged)
+        })
+        .await;
+        eprintln!("{name}: {} sessions ended in {:?}", ended.len(), begun.elapsed());
+        assert!(read(&store, move |view| view.desired_peers(at, None)).await.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "takes minutes, and is a figure"]
+    async fn on_sqlite() {
+        run("SQLite", Fresh::sqlite()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "takes minutes, and is a figure"]
+    async fn on_postgres() {
+        run("PostgreSQL", Fresh::postgres().await).await;
+    }
+}
 
 /// More than there are in any other test, and fewer than the addresses of the smaller location.
 const MANY: usize = 40;
@@ -48,6 +111,37 @@ on_both! {
         let verdict = read(&store, |view| view.verify_audit(&key())).await;
         let entries = log + i64::try_from(MANY).unwrap();
         assert_eq!(verdict, AuditVerdict::Whole { entries });
+    }
+
+    async fn ends_beyond_what_one_statement_or_one_change_carries_are_one_act_too(fresh: Fresh) {
+        let store = fresh.open();
+        // More than rows that one statement names, and more than peers that one change lists.
+        let (some, most) = (1_001, 5_001);
+        let place = crowd(&store, &[some, most]).await;
+        let at = place.id;
+        let mut before = read(&store, move |view| view.revision(at)).await.unwrap();
+        for (method, many, listed) in
+            [(Method::Email, some, true), (Method::Totp, most, false)]
+        {
+            let ended = write(&store, move |tx| {
+                tx.end_sessions(BY, Scope::Method(at, method), EndReason::PolicyChanged)
+            })
+            .await;
+            assert_eq!(ended.len(), many);
+            let changes = read(&store, move |view| view.changes_since(at, before)).await;
+            assert_eq!(changes.revision, before + 1, "one act is one revision");
+            match changes.touched {
+                Touched::Peers(peers) => assert!(listed && peers.len() == many),
+                Touched::Everything => assert!(!listed),
+            }
+            before = changes.revision;
+            let last = *ended.last().unwrap();
+            assert!(read(&store, move |view| view.session_psk(last)).await.is_none());
+        }
+        assert!(read(&store, move |view| view.live_sessions(Scope::Location(at))).await.is_empty());
+        assert!(read(&store, move |view| view.desired_peers(at, None)).await.is_empty());
+        let verdict = read(&store, |view| view.verify_audit(&key())).await;
+        assert!(matches!(verdict, AuditVerdict::Whole { .. }));
     }
 
     async fn an_end_leaves_a_trail_on_each_gateway(fresh: Fresh) {
