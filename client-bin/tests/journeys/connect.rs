@@ -96,6 +96,47 @@ async fn a_code_keeps_its_leading_zero_and_the_request_is_proven() {
 }
 
 #[tokio::test]
+async fn a_fresh_code_extends_the_session_and_leaves_the_tunnel_alone() {
+    let world = World::enrolled().await;
+    let request = with_code(CODE);
+    let early = world.client.renew(&request, &mut Nobody, &mut |_| ()).await;
+    assert!(early.is_err(), "there is no session yet");
+
+    let plan = prepare(&world, &request).await.unwrap();
+    let connected = Arc::new(Notify::new());
+    let (up, machine) = (Arc::clone(&connected), world.machine.clone());
+    let mut tell = move |event: Event| {
+        if matches!(event, Event::Connected { .. }) {
+            up.notify_one();
+        }
+        if matches!(event, Event::Up { .. }) {
+            machine.shake_hands();
+        }
+    };
+    let stop = Notify::new();
+    let life = world.client.live(plan, &mut tell, stop.notified());
+    let renewal = async {
+        connected.notified().await;
+        let office = world.machine.office();
+        let before = office.psk(&gateway_key()).unwrap();
+        let wrong = world.client.renew(&with_code("999999"), &mut Nobody, &mut |_| ()).await;
+        assert!(wrong.is_err(), "a wrong code extends nothing");
+        let session = world.client.renew(&request, &mut Nobody, &mut |_| ()).await.unwrap();
+        assert_eq!((session.id, session.expires), (7, 1_800_086_400));
+        let after = office.psk(&gateway_key()).unwrap();
+        assert!(before.same_as(&after), "the key is the one of before");
+        let peer = office.peer(&gateway_key()).unwrap();
+        assert_eq!(peer.stats.rx_bytes, 92, "as is the peer");
+        stop.notify_one();
+    };
+    let (outcome, ()) = tokio::join!(life, renewal);
+    assert_eq!(outcome.unwrap(), Outcome::Disconnected);
+    let asked = world.server.bodies("/api/v1/device/renew");
+    let code = json!({ "session_id": 7, "token": "challenge", "code": CODE });
+    assert_eq!(asked.last(), Some(&code));
+}
+
+#[tokio::test]
 async fn a_pre_shared_key_is_never_on_a_disk() {
     let world = World::enrolled().await;
     let plan = prepare(&world, &with_code(CODE)).await.unwrap();

@@ -194,7 +194,13 @@ async fn answer(
             script.session = Some(7);
             json!({ "preshared_key": PSK, "token": null, "session": session(7) })
         }
-        "client-mfa/finish" | "enrollment/register-mfa/code/finish" => {
+        "device/renew" if script.session.is_none() => return refusal(400, "no such session"),
+        "device/renew" if body["token"] == "challenge" && body["code"] == CODE => {
+            let mut extended = session(7);
+            extended["expires"] = json!(1_800_086_400_u64);
+            json!({ "session": extended })
+        }
+        "client-mfa/finish" | "enrollment/register-mfa/code/finish" | "device/renew" => {
             return refusal(401, "Unauthorized");
         }
         "device/nonce" => json!({
