@@ -52,9 +52,9 @@ pub fn svg(text: &str) -> Zeroizing<String> {
         .quiet_zone(true)
         .build();
     let drawn = Zeroizing::new(drawn);
-    // An element within a page has no XML declaration.
-    let start = drawn.find("<svg").unwrap_or(0);
-    Zeroizing::new(drawn.get(start..).unwrap_or_default().to_owned())
+    // An element within a page has no XML declaration; what stands around it names it.
+    let start = drawn.find("<svg").map_or(0, |at| at.saturating_add(4));
+    Zeroizing::new(format!("<svg aria-hidden=\"true\"{}", drawn.get(start..).unwrap_or_default()))
 }
 
 #[cfg(test)]

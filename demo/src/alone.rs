@@ -67,8 +67,12 @@ pub fn tell(teller: &mut Teller, directory: &Path) -> Result<()> {
     story::tell(teller, &world, &authenticator, company.mailbox())
 }
 
-/// Enrolls and runs the gateway; returns when it has core's word.
-fn join(
+/// Enrolls and runs the gateway of `office` in this process; returns when it has core's word.
+///
+/// # Errors
+///
+/// If a step fails; with what was said.
+pub fn join(
     runtime: &Runtime,
     company: &Company,
     core: std::net::SocketAddr,
@@ -106,11 +110,9 @@ type Outcome = (u8, String);
 
 impl Laptop {
     fn new(runtime: &Runtime, directory: &Path) -> Self {
-        let machine =
-            Machine { runtime: runtime.handle().clone(), tunnel: Mutex::new(None), dns: NoDns };
         Self {
             directory: directory.join("laptop"),
-            machine: Arc::new(machine),
+            machine: Arc::new(Machine::new(runtime)),
             connection: Mutex::new(None),
         }
     }
@@ -225,10 +227,18 @@ impl World for InProcess {
 
 /// A machine whose interfaces are tunnels in this process, one at a time.
 #[derive(Debug)]
-struct Machine {
+pub struct Machine {
     runtime: tokio::runtime::Handle,
     tunnel: Mutex<Option<Tunnel>>,
     dns: NoDns,
+}
+
+impl Machine {
+    /// A machine whose tunnels run on `runtime`.
+    #[must_use]
+    pub fn new(runtime: &Runtime) -> Self {
+        Self { runtime: runtime.handle().clone(), tunnel: Mutex::new(None), dns: NoDns }
+    }
 }
 
 impl Host for Machine {

@@ -229,7 +229,13 @@ impl WireGuard for Tunnel {
 
     fn remove(&self) -> Result<(), Error> {
         let inner = Arc::clone(&self.0);
-        self.run(async move { inner.device.clear_peers().await.map(drop).map_err(failed) })?
+        // One by one: taking all at once binds the port anew, which the old socket may still hold.
+        self.run(async move {
+            for peer in inner.device.peers().await {
+                inner.device.remove_peer(&peer.peer.public_key).await.map_err(failed)?;
+            }
+            Ok(())
+        })?
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod client;
 mod driver;
 mod evil;
 mod sink;
