@@ -17,7 +17,7 @@ fn a_client_that_never_rotates_keeps_its_tunnel_until_the_limit() -> Result<()> 
     lab::within("step::a_client_that_never_rotates_keeps_its_tunnel_until_the_limit", |lab| {
         let office = Office::open(lab, &OFTEN)?;
         // Its tunnel is the kernel's and stays; nobody answers for it any more.
-        lab::run("pkill", ["-KILL", "-x", "client-bin"])?;
+        lab::run("busybox", ["killall", "-KILL", "client-bin"])?;
         let ping = Ping::start(office.laptop.host(), "old", SERVER, "0.1")?;
         let began = now();
         wait(870);
