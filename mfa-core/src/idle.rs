@@ -99,6 +99,8 @@ struct Followed {
     seen: Vec<Seen>,
     /// From which counters a gateway is judged that has not reported yet.
     origin: Option<Timestamp>,
+    /// It is not found quiet before.
+    spared_until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +127,31 @@ impl IdleTracker {
     /// counters are unknown, so each gateway's first report is only remembered.
     pub fn resume(&mut self, session: SessionId, policy: IdlePolicy, last_activity: Timestamp) {
         self.insert(session, policy, last_activity, None);
+    }
+
+    /// Does not find a session quiet before `until`: for a caller that has only begun to listen. What
+    /// is heard until then counts, although the threshold may have passed meanwhile.
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use mfa_core::id::SessionId;
+    /// # use mfa_core::idle::IdleTracker;
+    /// # use mfa_core::policy::IdlePolicy;
+    /// # use mfa_core::time::Timestamp;
+    /// let start = Timestamp::from_unix_millis(1_700_000_000_000);
+    /// let ago = |secs| start.saturating_sub(Duration::from_secs(secs));
+    /// let mut tracker = IdleTracker::new();
+    /// tracker.resume(SessionId::new(1), IdlePolicy::default(), ago(310)); // 300 s without user data
+    /// let until = start.saturating_add(Duration::from_secs(120));
+    /// tracker.spare(SessionId::new(1), until);
+    /// assert_eq!(tracker.poll_timeout(), Some(until));
+    /// ```
+    pub fn spare(&mut self, session: SessionId, until: Timestamp) {
+        if let Some(followed) = self.sessions.get_mut(&session) {
+            self.deadlines.remove(&(followed.deadline(), session));
+            followed.spared_until = until;
+            self.deadlines.insert((followed.deadline(), session));
+        }
     }
 
     /// Adds to a [resumed](Self::resume) session what the store has of a gateway: `counters` as they
@@ -250,7 +277,8 @@ impl IdleTracker {
         origin: Option<Timestamp>,
     ) {
         self.forget(session);
-        let followed = Followed { policy, last_activity, seen: Vec::new(), origin };
+        let (seen, spared_until) = (Vec::new(), Timestamp::UNIX_EPOCH);
+        let followed = Followed { policy, last_activity, seen, origin, spared_until };
         self.deadlines.insert((followed.deadline(), session));
         self.sessions.insert(session, followed);
     }
@@ -258,7 +286,7 @@ impl IdleTracker {
 
 impl Followed {
     fn deadline(&self) -> Timestamp {
-        self.last_activity.saturating_add(self.policy.threshold())
+        self.last_activity.saturating_add(self.policy.threshold()).max(self.spared_until)
     }
 
     /// Returns the new last activity if the report shows one that is later than the old.

@@ -43,6 +43,8 @@ pub struct IdleDriver {
     follower: Follower,
     links: Links,
     outages: Outages,
+    /// Until then gateways have the time to say what no core heard before this process.
+    listening_until: Option<Timestamp>,
 }
 
 impl IdleDriver {
@@ -50,7 +52,7 @@ impl IdleDriver {
     #[must_use]
     pub fn new(app: Arc<App>) -> Self {
         let (links, outages) = (Links::default(), Outages::default());
-        Self { app, follower: Follower::new(), links, outages }
+        Self { app, follower: Follower::new(), links, outages, listening_until: None }
     }
 
     /// Runs until core stops.
@@ -110,6 +112,7 @@ impl IdleDriver {
         self.follower.handle_report(report);
         for peer in &report.peers {
             if let Some((id, total)) = self.follower.counted(report.location, peer.public_key) {
+                let returning = returning || self.listens(report.received_at);
                 self.links.handle_report(id, report, peer, returning);
                 let ago = |age| report.received_at.saturating_sub(age);
                 self.app.live.heard(id, total, peer.endpoint, peer.handshake_age.map(ago));
@@ -136,7 +139,7 @@ impl IdleDriver {
             quiet.iter().filter(|(id, _)| waits(id)).map(|(id, at)| (*id, *at)).collect();
         quiet.retain(|id, _| !waits(id));
         let mut lost = self.links.lost(now);
-        lost.retain(|(id, _)| !waits(id));
+        lost.retain(|(id, _)| !waits(id) && !self.listens(now));
         let (ended, heard) = self
             .app
             .store
@@ -175,11 +178,22 @@ impl IdleDriver {
         Ok(())
     }
 
+    /// Tells whether this process has begun so lately that a silence may be its own.
+    fn listens(&self, now: Timestamp) -> bool {
+        self.listening_until.is_none_or(|until| now < until)
+    }
+
     /// Learns from the store which sessions live and by which policy.
     async fn look(&mut self) -> Result<(), StoreError> {
         let known = self.follower.known();
         let (found, live, places) = self.app.store.read(move |view| find(view, &known)).await?;
         self.follower.learn(found);
+        if self.listening_until.is_none() {
+            // What peers sent while no core listened shows in the second report from now.
+            let until = self.app.clock.now().saturating_add(outage::REPORTS_WITHIN);
+            self.listening_until = Some(until);
+            self.follower.spare(until);
+        }
         self.links.learn(&live, &places.limits);
         self.outages.learn(places.holds, &places.heard, self.app.clock.now());
         self.app.live.retain(&self.follower.known());

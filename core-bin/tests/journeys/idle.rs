@@ -187,8 +187,40 @@ async fn without_a_hold_a_gateways_own_judgement_counts_for_nothing() {
     rig.clock.advance(Duration::from_secs(3600));
     let mut driver = IdleDriver::new(rig.app.clone());
     driver.handle_report(&judged(&rig, &device, 5000, 0)).await.unwrap();
+    rig.clock.advance(Duration::from_secs(119));
+    driver.check(rig.clock.now()).await.unwrap();
+    assert_eq!(rig.live_sessions().await, 1, "gateways still have the time to report use");
+    rig.clock.advance(Duration::from_secs(1));
     driver.check(rig.clock.now()).await.unwrap();
     assert_eq!(rig.live_sessions().await, 0);
+}
+
+#[tokio::test]
+async fn who_sends_all_the_time_outlives_an_outage_of_core_beyond_the_threshold() {
+    let rig = Rig::new().await;
+    let change = LocationChange {
+        link_loss: Some(Some(LinkLoss::new(Duration::from_secs(120)).unwrap())),
+        ..LocationChange::default()
+    };
+    rig.set_location("paris", change).await;
+    let device = rig.enroll_with_totp("ada").await;
+    rig.connect(&device).await;
+    rig.clock.advance(Duration::from_secs(290));
+    // Core is back, and looks at once; then the gateway says twice what it has counted.
+    let mut driver = IdleDriver::new(rig.app.clone());
+    for sent in [1_000_000, 2_000_000] {
+        driver.check(rig.clock.now()).await.unwrap();
+        rig.clock.advance(Duration::from_secs(30));
+        driver.handle_report(&report(&rig, &device, sent)).await.unwrap();
+    }
+    for _ in 0..5 {
+        rig.clock.advance(Duration::from_secs(20));
+        driver.check(rig.clock.now()).await.unwrap();
+    }
+    assert_eq!(rig.live_sessions().await, 1, "350 s after the login, in use all the time");
+    rig.clock.advance(Duration::from_secs(200));
+    driver.check(rig.clock.now()).await.unwrap();
+    assert_eq!(rig.live_sessions().await, 0, "300 s of silence end it as ever");
 }
 
 #[tokio::test]

@@ -191,6 +191,27 @@ fn a_resumed_session_whose_deadline_passed_is_over() {
 }
 
 #[test]
+fn a_spared_session_is_heard_although_its_threshold_has_passed() {
+    let mut tracker = IdleTracker::new();
+    tracker.resume(ALICE, by_transfer(300), at(0));
+    tracker.resume(BOB, by_transfer(300), at(0));
+    tracker.spare(ALICE, at(420));
+    tracker.spare(BOB, at(420));
+    tracker.spare(SessionId::new(99), at(420));
+    tracker.handle_timeout(at(419));
+    assert_eq!(tracker.poll_event(), None);
+    tracker.handle_report(&report(NORTH, 7_000, 7_000), at(330));
+    let active = tracker.handle_report(&report(NORTH, 8_000, 8_000), at(360));
+    assert_eq!(active, Observation::Active(at(360)));
+
+    tracker.handle_timeout(at(420));
+    let idle = IdleEvent::Idle { session: BOB, last_activity: at(0) };
+    assert_eq!(tracker.poll_event(), Some(idle), "who was not heard");
+    assert_eq!(tracker.poll_event(), None);
+    assert_eq!(tracker.poll_timeout(), Some(at(660)));
+}
+
+#[test]
 fn another_policy_moves_the_deadline_either_way() {
     let mut tracker = IdleTracker::new();
     tracker.track(ALICE, by_transfer(300), at(0));

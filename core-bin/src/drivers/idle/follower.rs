@@ -161,6 +161,14 @@ impl Follower {
         self.started = true;
     }
 
+    /// Tells nobody who was followed so far quiet before `until`: gateways have until then to say what
+    /// was not heard before this process.
+    pub fn spare(&mut self, until: Timestamp) {
+        for session in self.followed.keys() {
+            self.tracker.spare(*session, until);
+        }
+    }
+
     /// Takes one gateway's report.
     pub fn handle_report(&mut self, report: &StatsReport) {
         self.check_period(report);
