@@ -112,7 +112,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::busy(),
-            StoreError::Unwritable { .. } | StoreError::OutcomeUnknown => {
+            StoreError::Unwritable { .. } | StoreError::OutcomeUnknown | StoreError::Connect(_) => {
                 tracing::error!(%error, "the database refused");
                 Self::busy()
             }

@@ -86,7 +86,9 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::busy(),
-            error @ (StoreError::Unwritable { .. } | StoreError::OutcomeUnknown) => {
+            error @ (StoreError::Unwritable { .. }
+            | StoreError::OutcomeUnknown
+            | StoreError::Connect(_)) => {
                 tracing::error!(%error, "the database refused");
                 Self::busy()
             }

@@ -1,8 +1,9 @@
 //! A device answers its challenge.
 //!
-//! Two transactions. The first counts the try and is committed whatever comes after, so neither a
-//! crash nor a rolled-back second one gives a guess back. The second reads everything anew and makes
-//! the session in one piece. Then the gateways are woken and waited for, but not for ever.
+//! Two transactions, after a look that turns away what would not even be counted. The first counts the
+//! try and is committed whatever comes after, so neither a crash nor a rolled-back second one gives a
+//! guess back. The second reads everything anew and makes the session in one piece. Then the gateways
+//! are woken and waited for, but not for ever.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use mfa_core::challenge::{Answer, Attempt, Refused, TryRefused};
 use mfa_core::factor::MalformedCode;
 use mfa_core::time::Timestamp;
 use mfa_core::token::{Token, TokenDigest};
-use mfa_store::{SessionInfo, StoreError, Tx};
+use mfa_store::{SessionInfo, Snapshot, StoreError, Tx};
 use mfa_wire::http::Code;
 use wg_types::PresharedKey;
 
@@ -95,6 +96,10 @@ pub async fn finish(
     let now = app.clock.now();
     let token = Token::parse(token).ok_or(FinishError::Unknown)?.digest();
 
+    // A look that costs no write turns away most of those who cannot succeed: a flood of wrong
+    // codes would else fill the queue in which right ones wait for their commit.
+    let asked = code.clone();
+    app.store.read(move |view| foresee(view, token, &asked, now)).await?;
     let work = Arc::clone(app);
     let counted = app.store.write(move |tx| count(&work, tx, token, &code, caller, now)).await?;
     let attempt = counted?;
@@ -114,6 +119,22 @@ pub async fn finish(
     }
     let Bought { session, idle_threshold, .. } = bought;
     Ok(Finished { psk, session, idle_threshold, applied })
+}
+
+/// Refuses what would not even be counted. It spends nothing and decides nothing else: what it saw
+/// may have changed when the try is counted.
+fn foresee(
+    view: &mut Snapshot,
+    token: TokenDigest,
+    code: &Code,
+    now: Timestamp,
+) -> Result<(), FinishError> {
+    let mut challenge = view.challenge(&token)?.ok_or(FinishError::Unknown)?;
+    let method = challenge.method();
+    let answer = Answer::parse(method, &code.expose_padded(code_digits(method)))?;
+    let mut budget = view.guess_budget(challenge.guess_key())?;
+    challenge.count_try(answer, &mut budget, now)?;
+    Ok(())
 }
 
 /// The first transaction. Its inner result does not undo it.

@@ -1,0 +1,9 @@
+//! The shipped program, killed, raced and starved while people log in over TLS.
+
+#![cfg(test)]
+
+mod kill;
+mod malformed;
+mod race;
+mod rig;
+mod trouble;
