@@ -39,13 +39,14 @@ impl Lane {
         [Self::Proven, Self::Stranger].into_iter().find(|lane| lane.code() == code)
     }
 
-    /// Returns how many guesses the lane has.
+    /// Returns how many guesses the lane has: ten in 15 min for both together, whoever guesses. Each
+    /// lane closes by itself, so a hundred wrong codes of strangers shut out strangers alone.
     #[must_use]
     pub const fn guess_limits(self) -> GuessLimits {
         let window = Duration::from_secs(15 * 60);
         match self {
-            Self::Proven => GuessLimits { per_window: 10, window, consecutive: Some(100) },
-            Self::Stranger => GuessLimits { per_window: 5, window, consecutive: None },
+            Self::Proven => GuessLimits { per_window: 7, window, consecutive: Some(100) },
+            Self::Stranger => GuessLimits { per_window: 3, window, consecutive: Some(100) },
         }
     }
 

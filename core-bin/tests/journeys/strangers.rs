@@ -7,7 +7,7 @@ use axum::http::Request;
 use mfa_wire::http::{PROOF_HEADER, path};
 use serde_json::json;
 
-use crate::rig::{Device, ELSEWHERE, Rig, token_of};
+use crate::rig::{Device, ELSEWHERE, HOME, Rig, token_of};
 
 async fn stranger_starts(rig: &Rig, device: &Device, method: u8) -> crate::rig::Answer {
     rig.post_from(ELSEWHERE, path::MFA_START, rig.start_body(device, method)).await
@@ -37,7 +37,7 @@ async fn a_stranger_cannot_lock_the_owner_out() {
 }
 
 #[tokio::test]
-async fn a_stranger_gets_five_guesses_and_no_more() {
+async fn a_stranger_gets_three_guesses_and_no_more() {
     let rig = Rig::new().await;
     let device = rig.enroll_with_totp("ada").await;
     let mut looked_at = 0;
@@ -51,7 +51,56 @@ async fn a_stranger_gets_five_guesses_and_no_more() {
             looked_at += 1;
         }
     }
-    assert_eq!(looked_at, 5);
+    assert_eq!(looked_at, 3);
+}
+
+#[tokio::test]
+async fn ten_wrong_codes_are_looked_at_whoever_sends_them_and_from_where() {
+    let rig = Rig::new().await;
+    let device = rig.enroll_with_totp("ada").await;
+    let mut looked_at = 0;
+    for round in 0..30 {
+        // From home, from elsewhere, and from elsewhere with a proof.
+        let body = rig.start_body(&device, 0);
+        let (from, answer) = match round % 3 {
+            0 => (HOME, rig.post_from(HOME, path::MFA_START, body).await),
+            1 => (ELSEWHERE, rig.post_from(ELSEWHERE, path::MFA_START, body).await),
+            _ => (ELSEWHERE, rig.prove(&device.key, path::MFA_START, body).await),
+        };
+        if answer.status != 200 {
+            continue;
+        }
+        let body = json!({ "token": token_of(&answer.json()), "code": rig.wrong_code(&device) });
+        if rig.post_from(from, path::MFA_FINISH, body).await.status == 401 {
+            looked_at += 1;
+        }
+    }
+    assert_eq!(looked_at, 10);
+}
+
+#[tokio::test]
+async fn strangers_shut_out_themselves_after_a_hundred_and_nobody_else() {
+    let rig = Rig::new().await;
+    let device = rig.enroll_with_totp("ada").await;
+    let mut looked_at = 0;
+    for _ in 0..50 {
+        for _ in 0..3 {
+            let answer = stranger_starts(&rig, &device, 0).await;
+            if answer.status != 200 {
+                continue;
+            }
+            let wrong = rig.wrong_code(&device);
+            let body = json!({ "token": token_of(&answer.json()), "code": wrong });
+            if rig.post_from(ELSEWHERE, path::MFA_FINISH, body).await.status == 401 {
+                looked_at += 1;
+            }
+        }
+        rig.clock.advance(Duration::from_secs(15 * 60));
+    }
+    assert_eq!(looked_at, 100);
+    let body = rig.start_body(&device, 0);
+    let token = token_of(&rig.prove(&device.key, path::MFA_START, body).await.ok());
+    rig.finish(&token, &rig.code(&device)).await.ok();
 }
 
 #[tokio::test]
