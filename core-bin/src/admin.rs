@@ -8,6 +8,7 @@ mod audit;
 mod device;
 mod gateway;
 mod location;
+mod master_key;
 mod session;
 mod token;
 mod user;
@@ -16,13 +17,14 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::net::UnixDatagram;
 
 use mfa_core::method::{Method, MethodSet};
-use mfa_store::{Actor, By, MasterKey, Store, StoreError};
+use mfa_store::{Actor, By, Store, StoreError};
 
 pub use answer::Answer;
 pub use audit::AuditCommand;
 pub use device::DeviceCommand;
 pub use gateway::GatewayCommand;
 pub use location::{Changes, LocationCommand, Switch};
+pub use master_key::MasterKeyCommand;
 pub use session::SessionCommand;
 pub use token::TokenCommand;
 pub use user::UserCommand;
@@ -35,6 +37,7 @@ use crate::flows::device::DeviceError;
 use crate::flows::gateway::GatewayError;
 use crate::flows::import::ImportError;
 use crate::flows::location::LocationError;
+use crate::flows::master_key::MasterKeyError;
 use crate::flows::session::SessionError;
 use crate::flows::user::UserError;
 use crate::pki::{Ca, Pin, PkiError};
@@ -64,6 +67,9 @@ pub enum Noun {
     /// What was changed, when and by whom; a chain that shows what was tampered with.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// The key that seals every secret in the database.
+    #[command(subcommand)]
+    MasterKey(MasterKeyCommand),
 }
 
 /// Why a command did nothing.
@@ -111,6 +117,20 @@ pub enum AdminError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The change of the master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// A server on another host has not found the new master key.
+    #[error(
+        "{cores} running server(s) do not have the new master key yet. Copy {path} into the directory \
+         of each, under that name, and run the command again. Nothing was sealed with it yet"
+    )]
+    CoresWithoutKey {
+        /// How many.
+        cores: usize,
+        /// The file.
+        path: String,
+    },
     /// The certificate authority.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -121,8 +141,6 @@ pub enum AdminError {
 pub struct Desk {
     /// The state.
     pub store: Store,
-    /// For the audit log's chain.
-    pub master: MasterKey,
     /// The time.
     pub clock: Clock,
     /// Random bytes.
@@ -148,6 +166,7 @@ impl Desk {
             Noun::Session(command) => session::run(self, command).await,
             Noun::Token(command) => token::run(self, command).await,
             Noun::Audit(command) => audit::run(self, command).await,
+            Noun::MasterKey(command) => master_key::run(self, command).await,
         }?;
         self.wake_core();
         Ok(answer)
@@ -235,10 +254,10 @@ mod tests {
             let clock = Clock::manual(Timestamp::from_unix_millis(1_795_478_400_000));
             let rng = Rng::system();
             Ca::load_or_create(&state.ca(), &rng, clock.now()).unwrap();
-            let master = MasterKey::from_bytes([7; 32]);
+            let master = mfa_store::MasterKey::from_bytes([7; 32]);
             let store = Store::open("sqlite::memory:", &master).unwrap();
             let config = Config::default();
-            Self { desk: Desk { store, master, clock, rng, config, dir: state }, _dir: dir }
+            Self { desk: Desk { store, clock, rng, config, dir: state }, _dir: dir }
         }
 
         async fn types(&self, line: &str) -> Result<Value, AdminError> {

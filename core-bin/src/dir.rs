@@ -1,10 +1,12 @@
 //! The state directory: what lies where, and who may read it.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
+use mfa_store::{KeySource, MasterKey};
 use zeroize::Zeroizing;
 
 /// Bytes of the master key.
@@ -86,6 +88,12 @@ impl StateDir {
         self.0.join("master.key")
     }
 
+    /// The key that will follow the master key, while it is being changed.
+    #[must_use]
+    pub fn next_master_key(&self) -> PathBuf {
+        self.0.join("master.key.next")
+    }
+
     /// The CA.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
@@ -123,8 +131,52 @@ impl StateDir {
     ///
     /// [`DirError::Io`], also if there is one: it is never replaced.
     pub fn write_master_key(&self, key: &[u8; MASTER_KEY_LEN]) -> Result<(), DirError> {
-        let text = Zeroizing::new(format!("{}\n", data_encoding::HEXLOWER.encode(key)));
+        let text = Zeroizing::new(format!("{}\n", HEXLOWER.encode(key)));
         write_new(&self.master_key(), 0o400, text.as_bytes())
+    }
+
+    /// Writes the key that will follow; it is on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Io`], also if there is one.
+    pub fn write_next_master_key(&self, key: &MasterKey) -> Result<(), DirError> {
+        let text = Zeroizing::new(format!("{}\n", HEXLOWER.encode(key.expose_secret())));
+        let path = self.next_master_key();
+        // Under another name first: half a key would be in the way.
+        let draft = self.draft();
+        match fs::remove_file(&draft) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(io("remove", &draft, source));
+            }
+            _ => {}
+        }
+        write_new(&draft, 0o400, text.as_bytes())?;
+        fs::hard_link(&draft, &path).map_err(|source| io("write", &path, source))?;
+        fs::remove_file(&draft).map_err(|source| io("remove", &draft, source))?;
+        self.sync()
+    }
+
+    /// Puts the key that followed in the place of the one before, which is gone then.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Io`].
+    pub fn adopt_next_master_key(&self) -> Result<(), DirError> {
+        let path = self.next_master_key();
+        fs::rename(&path, self.master_key()).map_err(|source| io("rename", &path, source))?;
+        // Left by who was killed between the two names; none is there as a rule.
+        let _ = fs::remove_file(self.draft());
+        self.sync()
+    }
+
+    fn draft(&self) -> PathBuf {
+        self.0.join("master.key.draft")
+    }
+
+    fn sync(&self) -> Result<(), DirError> {
+        let synced = fs::File::open(&self.0).and_then(|dir| dir.sync_all());
+        synced.map_err(|source| io("write", &self.0, source))
     }
 
     /// Reads the master key: the systemd credential `master.key` if there is one, else the
@@ -134,11 +186,49 @@ impl StateDir {
     ///
     /// Any [`DirError`]; a key that others can read is refused.
     pub fn read_master_key(&self) -> Result<Zeroizing<[u8; MASTER_KEY_LEN]>, DirError> {
-        let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|dir| Path::new(&dir).join("master.key"))
-            .filter(|path| path.exists());
-        read_key(&credential.unwrap_or_else(|| self.master_key()))
+        read_key(&credential("master.key").unwrap_or_else(|| self.master_key()))
     }
+
+    /// Reads the key that will follow, in the same way; `None`: the master key is not being changed.
+    ///
+    /// # Errors
+    ///
+    /// Any [`DirError`]; a key that others can read is refused.
+    pub fn read_next_master_key(&self) -> Result<Option<MasterKey>, DirError> {
+        let path = credential("master.key.next").unwrap_or_else(|| self.next_master_key());
+        match read_key(&path) {
+            Ok(key) => Ok(Some(MasterKey::from_bytes(*key))),
+            Err(DirError::NoMasterKey { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns where a process that goes on while the master key is changed finds the keys.
+    ///
+    /// # Errors
+    ///
+    /// Any [`DirError`] for the keys that are there now.
+    pub fn key_source(&self) -> Result<KeySource, DirError> {
+        self.keys()?;
+        let dir = self.clone();
+        Ok(KeySource::new(move || {
+            dir.keys().unwrap_or_else(|error| {
+                tracing::error!(%error, "the master key cannot be read");
+                Vec::new()
+            })
+        }))
+    }
+
+    fn keys(&self) -> Result<Vec<MasterKey>, DirError> {
+        let mut keys = vec![MasterKey::from_bytes(*self.read_master_key()?)];
+        keys.extend(self.read_next_master_key()?);
+        Ok(keys)
+    }
+}
+
+fn credential(name: &str) -> Option<PathBuf> {
+    let dir = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    Some(Path::new(&dir).join(name)).filter(|path| path.exists())
 }
 
 /// Writes a file that must not exist yet, with these permissions.
@@ -166,7 +256,7 @@ pub fn hostname() -> String {
 fn read_key(path: &Path) -> Result<Zeroizing<[u8; MASTER_KEY_LEN]>, DirError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(DirError::NoMasterKey { path: path.to_owned() });
         }
         Err(source) => return Err(io("read", path, source)),
@@ -211,6 +301,22 @@ mod tests {
         dir.write_master_key(&[7; 32]).unwrap();
         assert!(matches!(dir.write_master_key(&[8; 32]), Err(DirError::Io { .. })));
         assert_eq!(*dir.read_master_key().unwrap(), [7; 32]);
+    }
+
+    #[test]
+    fn the_next_key_takes_the_place_of_the_one_before() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(root.path());
+        dir.write_master_key(&[7; 32]).unwrap();
+        assert!(dir.read_next_master_key().unwrap().is_none());
+        dir.write_next_master_key(&MasterKey::from_bytes([8; 32])).unwrap();
+        assert!(dir.write_next_master_key(&MasterKey::from_bytes([9; 32])).is_err());
+        assert_eq!(dir.read_next_master_key().unwrap().unwrap().expose_secret(), &[8; 32]);
+        assert_eq!(fs::metadata(dir.next_master_key()).unwrap().mode() & 0o777, 0o400);
+        assert_eq!(dir.keys().unwrap().len(), 2);
+        dir.adopt_next_master_key().unwrap();
+        assert_eq!(*dir.read_master_key().unwrap(), [8; 32]);
+        assert!(dir.read_next_master_key().unwrap().is_none());
     }
 
     #[test]

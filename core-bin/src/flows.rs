@@ -15,6 +15,7 @@ pub mod import;
 pub mod location;
 pub mod login;
 pub mod mail;
+pub mod master_key;
 pub mod mfa;
 pub mod name;
 pub mod poll;

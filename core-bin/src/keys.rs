@@ -1,8 +1,8 @@
-//! The keys that core derives from its master key. None of them is ever stored, and every core of
-//! an installation has the same.
+//! The keys that core derives from the installation's root. None of them is ever stored, every core
+//! has the same, and they stay when the master key is changed.
 
 use mfa_core::factor::CodeKey;
-use mfa_store::{AuditKey, MasterKey};
+use mfa_store::{AuditKey, RootKey};
 use mfa_wire::proof::NonceKey;
 use wg_types::PrivateKey;
 
@@ -22,12 +22,13 @@ pub struct Keys {
 impl Keys {
     /// Derives them.
     #[must_use]
-    pub fn derive(master: &MasterKey) -> Self {
+    pub fn derive(root: impl Into<RootKey>) -> Self {
+        let root = root.into();
         Self {
-            codes: CodeKey::from_bytes(*master.derive("core codes")),
-            nonces: NonceKey::from_bytes(*master.derive("core proof nonces")),
-            proof: PrivateKey::from_bytes(*master.derive("core proof key")),
-            audit: AuditKey::derive(master),
+            codes: CodeKey::from_bytes(*root.derive("core codes")),
+            nonces: NonceKey::from_bytes(*root.derive("core proof nonces")),
+            proof: PrivateKey::from_bytes(*root.derive("core proof key")),
+            audit: AuditKey::derive(&root),
         }
     }
 }

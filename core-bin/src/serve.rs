@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mfa_store::{CoreId, MasterKey, Store, StoreError};
+use mfa_store::{CoreId, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use crate::config::{Config, ConfigError, Tls};
 use crate::dir::{DirError, StateDir};
 use crate::drivers::idle::IdleDriver;
 use crate::drivers::{mail_settings, rotate, sweep};
+use crate::flows::master_key::{self, MasterKeyError};
 use crate::http::listener::Listener;
 use crate::http::{self, tls};
 use crate::keys::Keys;
@@ -50,6 +51,9 @@ pub enum ServeError {
     /// The state directory.
     #[error(transparent)]
     Dir(#[from] DirError),
+    /// The change of the master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -109,9 +113,9 @@ impl Core {
     pub async fn start(setup: Setup) -> Result<Self, ServeError> {
         let Setup { dir, config, clock, rng } = setup;
         let now = clock.now();
-        let master = MasterKey::from_bytes(*dir.read_master_key()?);
-        let keys = Keys::derive(&master);
-        let store = open_store(&config, &dir, master).await?;
+        let store = open_store(&config, &dir).await?;
+        let keys = Keys::derive(store.root());
+        master_key::settle(&store, &dir).await?;
         let random = *rng.bytes::<16>();
         let id = store.write(move |tx| instance_id(tx, random)).await?;
         let mut tasks = JoinSet::new();
@@ -224,6 +228,11 @@ impl Core {
             mail_settings::run(looking, seen, stopping).await;
             Ok("mail settings")
         });
+        let (keys, state, stopping) = (app.store.clone(), dir.clone(), stopped.clone());
+        tasks.spawn(async move {
+            master_key::keep(keys, state, stopping).await;
+            Ok("keys")
+        });
         let (sweeper, stopping) = (Arc::clone(&app), stopped);
         tasks.spawn(async move {
             sweep::run(sweeper, certificate, stopping).await;
@@ -279,18 +288,14 @@ impl Core {
     }
 }
 
-/// Opens the configured database, which blocks for as long as its migrations take.
+/// Opens the configured database with the directory's master key, which blocks for as long as its migrations take.
 ///
 /// # Errors
 ///
 /// [`ServeError::Config`] or [`ServeError::Store`].
-pub async fn open_store(
-    config: &Config,
-    dir: &StateDir,
-    master: MasterKey,
-) -> Result<Store, ServeError> {
-    let url = config.database_url(dir.path())?;
-    let open = move || Store::open(url.expose_secret(), &master);
+pub async fn open_store(config: &Config, dir: &StateDir) -> Result<Store, ServeError> {
+    let (url, keys) = (config.database_url(dir.path())?, dir.key_source()?);
+    let open = move || Store::open(url.expose_secret(), keys);
     Ok(tokio::task::spawn_blocking(open).await??)
 }
 

@@ -1,6 +1,6 @@
 //! The audit log: one row for each change, in the change's own transaction, chained by hashes.
 //!
-//! Each row's hash is an HMAC over the row and the hash before it, with a key from the master key.
+//! Each row's hash is an HMAC over the row and the hash before it, with a key from the installation's root.
 //! Who can write the database but does not know the key can cut the log back to an earlier state,
 //! and nothing else, without being noticed.
 
@@ -16,7 +16,7 @@ use sha2::Sha256;
 use crate::connection::AnyConnection;
 use crate::roster::{escaped, lower};
 use crate::schema::{audit, audit_head};
-use crate::seal::MasterKey;
+use crate::seal::RootKey;
 use crate::value::{from_millis, to_digest, to_millis};
 use crate::{Actor, By, Snapshot, StoreError, Tx};
 
@@ -54,8 +54,8 @@ pub struct AuditKey(Hmac<Sha256>);
 impl AuditKey {
     /// Derives it from the root of all keys.
     #[must_use]
-    pub fn derive(key: &MasterKey) -> Self {
-        Self(hmac(key))
+    pub fn derive(key: impl Into<RootKey>) -> Self {
+        Self(hmac(&key.into()))
     }
 }
 
@@ -116,7 +116,7 @@ impl fmt::Debug for Chain {
 pub(crate) struct Mark(Option<End>);
 
 impl Chain {
-    pub(crate) fn new(key: &MasterKey) -> Self {
+    pub(crate) fn new(key: &RootKey) -> Self {
         Self { key: hmac(key), end: None, saved: None }
     }
 
@@ -157,7 +157,7 @@ impl Chain {
 }
 
 #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-fn hmac(key: &MasterKey) -> Hmac<Sha256> {
+fn hmac(key: &RootKey) -> Hmac<Sha256> {
     Hmac::new_from_slice(key.derive("audit").as_slice()).expect("HMAC takes any key")
 }
 
@@ -348,13 +348,14 @@ impl Snapshot {
         Ok(rows.into_iter().map(AuditEntry::from).collect())
     }
 
-    /// Walks the whole chain and tells whether it is as it was written.
+    /// Walks the whole chain and tells whether it is as it was written. `key` is
+    /// [`Store::root`](crate::Store::root), or the installation's first master key.
     ///
     /// # Errors
     ///
     /// What the database reports; a broken chain is not an error.
-    pub fn verify_audit(&mut self, key: &MasterKey) -> Result<AuditVerdict, StoreError> {
-        self.verify_audit_by(&AuditKey::derive(key))
+    pub fn verify_audit(&mut self, key: impl Into<RootKey>) -> Result<AuditVerdict, StoreError> {
+        self.verify_audit_by(&AuditKey::derive(&key.into()))
     }
 
     /// As [`verify_audit`](Self::verify_audit), for who does not keep the root of all keys.

@@ -167,7 +167,7 @@ impl Tx {
         secret: &TotpSecret,
     ) -> Result<(), StoreError> {
         let sealed =
-            self.seal.seal(place("pending_secret", user), secret.expose_secret().as_slice())?;
+            self.seal_in(place("pending_secret", user), secret.expose_secret().as_slice())?;
         let row = (
             factor_totp::pending_secret.eq(&sealed),
             factor_totp::pending_at.eq(to_millis(by.now)),
@@ -203,7 +203,7 @@ impl Tx {
         if !self.use_totp_step(user, step)? {
             return Ok(false);
         }
-        let sealed = self.seal.seal(place("secret", user), secret.expose_secret().as_slice())?;
+        let sealed = self.seal_in(place("secret", user), secret.expose_secret().as_slice())?;
         diesel::update(factor_totp::table.find(user.get()))
             .set((
                 factor_totp::secret.eq(sealed),

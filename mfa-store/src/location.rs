@@ -329,7 +329,7 @@ impl Tx {
             ))
             .returning(location::id)
             .get_result(&mut self.conn)?;
-        let sealed = self.seal.seal(place(id), key.expose_secret())?;
+        let sealed = self.seal_in(place(id), key.expose_secret())?;
         diesel::update(location::table.find(id))
             .set(location::private_key.eq(sealed))
             .execute(&mut self.conn)?;

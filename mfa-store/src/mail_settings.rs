@@ -14,7 +14,7 @@ use crate::{By, Snapshot, StoreError, Tx};
 
 const TABLE: &str = "mail_settings";
 const ONLY: i64 = 1;
-const PASSWORD: Place = Place { table: TABLE, column: "password", row: ONLY };
+pub(crate) const PASSWORD: Place = Place { table: TABLE, column: "password", row: ONLY };
 
 /// What protects the way to the mail server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -149,7 +149,7 @@ impl Tx {
         let Some(new) = new else { return self.audit(by, "mail.unset", "mail", &json!({})) };
         let password = new.password.as_ref();
         let sealed =
-            password.map(|password| self.seal.seal(PASSWORD, password.as_bytes())).transpose()?;
+            password.map(|password| self.seal_in(PASSWORD, password.as_bytes())).transpose()?;
         diesel::insert_into(mail_settings::table)
             .values((
                 mail_settings::id.eq(ONLY),

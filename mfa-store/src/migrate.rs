@@ -11,7 +11,7 @@ use crate::schema::schema_version;
 
 /// All migrations, oldest first; the n-th (from 1) leads to schema n. Never change one that was
 /// released: add another.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_rotation.sql"),
     include_str!("../migrations/0003_cores.sql"),
@@ -21,6 +21,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/0007_trail.sql"),
     include_str!("../migrations/0008_endurance.sql"),
     include_str!("../migrations/0009_passkey.sql"),
+    include_str!("../migrations/0010_master_key.sql"),
 ];
 
 /// Word in the migrations, for PostgreSQL, for SQLite.

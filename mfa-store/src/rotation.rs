@@ -171,7 +171,7 @@ impl Tx {
         for (id, psk) in new {
             let Some(current) = self.session_psk(*id)? else { continue };
             let digest = Sha256::digest(current.expose_secret());
-            let sealed = self.seal.seal(psk_place(id.get()), psk.expose_secret())?;
+            let sealed = self.seal_in(psk_place(id.get()), psk.expose_secret())?;
             let free = session::table
                 .find(id.get())
                 .filter(session::ended_at.is_null())

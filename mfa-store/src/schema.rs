@@ -289,6 +289,7 @@ table! {
     core_process (id) {
         id -> Binary,
         beat -> BigInt,
+        key_id -> BigInt,
     }
 }
 

@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use mfa_core::id::{GatewayId, LocationId};
 
 use crate::schema::{core_process, gateway_seat};
+use crate::seal::KeyId;
 use crate::{Snapshot, StoreError, Tx};
 
 const TABLE: &str = "gateway_seat";
@@ -79,7 +80,7 @@ impl TryFrom<Row> for GatewaySeat {
     }
 }
 
-fn core_id(bytes: &[u8]) -> Result<CoreId, StoreError> {
+pub(crate) fn core_id(bytes: &[u8]) -> Result<CoreId, StoreError> {
     bytes.try_into().map(CoreId).map_err(|_| StoreError::corrupt(TABLE))
 }
 
@@ -91,7 +92,8 @@ impl Snapshot {
     ///
     /// What the database reports.
     pub fn cores(&mut self) -> Result<Vec<(CoreId, i64)>, StoreError> {
-        let rows: Vec<(Vec<u8>, i64)> = core_process::table.load(&mut self.conn)?;
+        let columns = (core_process::id, core_process::beat);
+        let rows: Vec<(Vec<u8>, i64)> = core_process::table.select(columns).load(&mut self.conn)?;
         rows.into_iter().map(|(id, beat)| Ok((core_id(&id)?, beat))).collect()
     }
 
@@ -107,22 +109,24 @@ impl Snapshot {
 }
 
 impl Tx {
-    /// Says that `core` lives.
+    /// Says that `core` lives, and which master key is the newest that it has, which is returned.
     ///
     /// # Errors
     ///
     /// What the database reports.
-    pub fn beat(&mut self, core: CoreId) -> Result<(), StoreError> {
+    pub fn beat(&mut self, core: CoreId) -> Result<KeyId, StoreError> {
+        let key = self.newest_key()?;
+        let key_id = core_process::key_id.eq(i64::from(key.get()));
         let row = core_process::table.find(core.0.as_slice());
         let changed = diesel::update(row)
-            .set(core_process::beat.eq(core_process::beat + 1))
+            .set((core_process::beat.eq(core_process::beat + 1), key_id))
             .execute(&mut self.conn)?;
         if changed == 0 {
             diesel::insert_into(core_process::table)
-                .values((core_process::id.eq(core.0.as_slice()), core_process::beat.eq(1)))
+                .values((core_process::id.eq(core.0.as_slice()), core_process::beat.eq(1), key_id))
                 .execute(&mut self.conn)?;
         }
-        Ok(())
+        Ok(key)
     }
 
     /// Forgets cores that are dead or stop, with their seats.
@@ -223,6 +227,6 @@ impl Tx {
     fn beat_once(&mut self, core: CoreId) -> Result<(), StoreError> {
         let row = core_process::table.find(core.0.as_slice());
         let known: i64 = row.count().get_result(&mut self.conn)?;
-        if known == 0 { self.beat(core) } else { Ok(()) }
+        if known == 0 { self.beat(core).map(drop) } else { Ok(()) }
     }
 }

@@ -309,7 +309,7 @@ impl Tx {
             ))
             .returning(session::id)
             .get_result(&mut self.conn)?;
-        let sealed = self.seal.seal(psk_place(id), psk.expose_secret())?;
+        let sealed = self.seal_in(psk_place(id), psk.expose_secret())?;
         diesel::update(session::table.find(id))
             .set(session::psk.eq(sealed))
             .execute(&mut self.conn)?;

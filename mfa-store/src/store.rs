@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::audit::Chain;
 use crate::job::{ReadJob, WriteJob, read_job, write_job};
-use crate::seal::{MasterKey, Sealer};
+use crate::seal::{KeySource, RootKey, Sealer};
 use crate::sqlite::Access;
 use crate::worker::{self, Alive, Source, Writer};
 use crate::{Snapshot, StoreError, Tx, meta, migrate};
@@ -60,6 +60,7 @@ pub struct Store {
     /// `None`: the writer reads, too.
     readers: Option<SyncSender<Box<dyn ReadJob>>>,
     stopped: watch::Receiver<bool>,
+    root: RootKey,
 }
 
 impl fmt::Debug for Store {
@@ -69,7 +70,9 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the database at `url`, brings its schema up to date, and checks the master key.
+    /// Opens the database at `url`, brings its schema up to date, and checks the master key. `keys`
+    /// is one [`MasterKey`](crate::MasterKey), or the [`KeySource`] of a process that goes on while
+    /// the key is changed.
     ///
     /// * `sqlite:PATH`: a file, created with mode 0600; a relative path is one of the process.
     /// * `sqlite::memory:`: gone with the store.
@@ -82,20 +85,20 @@ impl Store {
     /// [`UnknownUrl`](StoreError::UnknownUrl), [`Connect`](StoreError::Connect),
     /// [`File`](StoreError::File), [`NewerSchema`](StoreError::NewerSchema),
     /// [`WrongMasterKey`](StoreError::WrongMasterKey), and what the database reports.
-    pub fn open(url: &str, key: &MasterKey) -> Result<Self, StoreError> {
-        let target = Target::parse(url)?;
+    pub fn open(url: &str, keys: impl Into<KeySource>) -> Result<Self, StoreError> {
+        let (target, keys) = (Target::parse(url)?, keys.into());
         // On a thread of its own, since connecting to PostgreSQL waits on a runtime, and the
         // caller's thread may already be one of another runtime.
-        thread::scope(|scope| scope.spawn(|| Self::open_here(target, key)).join())
+        thread::scope(|scope| scope.spawn(|| Self::open_here(target, keys)).join())
             .unwrap_or(Err(StoreError::Stopped))
     }
 
-    fn open_here(target: Target, key: &MasterKey) -> Result<Self, StoreError> {
-        let source = Source { target, seal: Arc::new(Sealer::new(key)) };
+    fn open_here(target: Target, keys: KeySource) -> Result<Self, StoreError> {
+        let source = Source { target, seal: Arc::new(Sealer::new(keys)) };
         let (alive, stopped) = Alive::new();
 
         let mut conn = worker::connect(&source.target, Access::Write)?;
-        worker::exclusively(&mut conn, |conn| {
+        let root = worker::exclusively(&mut conn, |conn| {
             migrate::run(conn)?;
             meta::check_key(conn, &source.seal)
         })?;
@@ -108,8 +111,14 @@ impl Store {
             Some(readers)
         };
         let (writer, jobs) = sync_channel(QUEUE);
-        Writer::new(source, Chain::new(key), conn).start(jobs, alive)?;
-        Ok(Self { writer, readers, stopped })
+        Writer::new(source, Chain::new(&root), conn).start(jobs, alive)?;
+        Ok(Self { writer, readers, stopped, root })
+    }
+
+    /// Returns what the installation's digests are made with.
+    #[must_use]
+    pub const fn root(&self) -> &RootKey {
+        &self.root
     }
 
     /// Waits until a worker thread has ended, which only a bug makes it do while the store is in

@@ -12,7 +12,7 @@ use mfa_core::time::Timestamp;
 
 use crate::audit::Chain;
 use crate::connection::AnyConnection;
-use crate::seal::Sealer;
+use crate::seal::{KeyId, Sealer};
 
 /// A consistent view of the whole state: everything read through one snapshot is of one moment.
 pub struct Snapshot {
@@ -35,11 +35,13 @@ pub struct Tx {
     pub(crate) chain: Chain,
     /// Locations whose revision this transaction has already moved.
     pub(crate) touched: BTreeMap<LocationId, i64>,
+    /// Which key seals, once it was asked for.
+    pub(crate) sealing: Option<KeyId>,
 }
 
 impl Tx {
     pub(crate) const fn new(view: Snapshot, chain: Chain) -> Self {
-        Self { view, chain, touched: BTreeMap::new() }
+        Self { view, chain, touched: BTreeMap::new(), sealing: None }
     }
 
     pub(crate) const fn parts(&mut self) -> (&mut AnyConnection, &mut Chain) {

@@ -197,6 +197,7 @@ impl Writer {
 fn run_batch(tx: &mut Tx, batch: &mut [Box<dyn WriteJob>]) -> Result<(), StoreError> {
     begin(&mut tx.conn)?;
     tx.chain.forget();
+    tx.sealing = None;
     let mut next = "SAVEPOINT job";
     for job in batch {
         tx.conn.batch_execute(next)?;
@@ -205,6 +206,7 @@ fn run_batch(tx: &mut Tx, batch: &mut [Box<dyn WriteJob>]) -> Result<(), StoreEr
         if job.run(tx) == Verdict::Undo {
             tx.conn.batch_execute("ROLLBACK TO SAVEPOINT job")?;
             tx.chain.reset(mark);
+            tx.sealing = None;
         }
         next = "RELEASE SAVEPOINT job; SAVEPOINT job";
     }

@@ -66,8 +66,8 @@ pub(super) async fn run(desk: &Desk, command: AuditCommand) -> Result<Answer, Ad
             Ok(Answer::new(entries.into(), lines))
         }
         AuditCommand::Verify => {
-            let master = desk.master.clone();
-            let verdict = desk.store.read(move |view| view.verify_audit(&master)).await?;
+            let root = desk.store.root().clone();
+            let verdict = desk.store.read(move |view| view.verify_audit(&root)).await?;
             judge(verdict)
         }
     }

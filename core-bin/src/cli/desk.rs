@@ -1,7 +1,5 @@
 //! Opens the state for a command.
 
-use mfa_store::MasterKey;
-
 use super::Globals;
 use crate::admin::Desk;
 use crate::clock::Clock;
@@ -32,8 +30,7 @@ impl Globals {
     /// Opens the state.
     pub(super) async fn open(&self) -> anyhow::Result<Desk> {
         let (dir, config) = (self.dir(), self.load()?);
-        let master = MasterKey::from_bytes(*dir.read_master_key()?);
-        let store = open_store(&config, &dir, master.clone()).await?;
-        Ok(Desk { store, master, clock: Clock::system(), rng: Rng::system(), config, dir })
+        let store = open_store(&config, &dir).await?;
+        Ok(Desk { store, clock: Clock::system(), rng: Rng::system(), config, dir })
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use mfa_core::token::Token;
-use mfa_store::{Actor, By, MasterKey, Snapshot, StoreError};
+use mfa_store::{Actor, By, Snapshot, StoreError};
 use serde_json::json;
 use url::Url;
 
@@ -47,9 +47,8 @@ pub(super) async fn run(globals: &Globals, args: Args) -> anyhow::Result<Answer>
     if !dir.master_key().exists() {
         dir.write_master_key(&rng.bytes())?;
     }
-    let master = MasterKey::from_bytes(*dir.read_master_key()?);
     let ca = Ca::load_or_create(&dir.ca(), &rng, now)?;
-    let store = open_store(&config, &dir, master).await?;
+    let store = open_store(&config, &dir).await?;
     if !store.read(Snapshot::users).await?.is_empty() {
         bail!(
             "{} is in use already; `core-bin admin recover` prints a new link for an administrator",

@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mfa_core::id::{GatewayId, LocationId};
-use mfa_store::{CoreId, GatewaySeat, SeatTaken, StoreError};
+use mfa_store::{CoreId, GatewaySeat, KeyId, SeatTaken, StoreError};
 use tokio::time::Instant;
 
 use super::Link;
@@ -31,12 +31,14 @@ pub(super) struct Cores {
     /// The beat of each, and when it last moved.
     seen: BTreeMap<CoreId, (i64, Instant)>,
     beaten: Option<Instant>,
+    /// The newest master key that the others were told to be here.
+    told: Option<KeyId>,
     others: bool,
 }
 
 impl Cores {
     pub(super) const fn new(me: CoreId) -> Self {
-        Self { me, seen: BTreeMap::new(), beaten: None, others: false }
+        Self { me, seen: BTreeMap::new(), beaten: None, told: None, others: false }
     }
 
     /// Whether another core lives.
@@ -48,13 +50,19 @@ impl Cores {
     pub(super) async fn look(&mut self, link: &Link) -> Result<(), StoreError> {
         let (me, now) = (self.me, Instant::now());
         if self.beaten.is_none_or(|at| now.duration_since(at) >= BEAT) {
-            link.store.write(move |tx| tx.beat(me)).await?;
+            self.told = Some(link.store.write(move |tx| tx.beat(me)).await?);
             self.beaten = Some(now);
         }
         // Before the store is read: a stream that is seated by now has its seat in what is read.
         let here = link.registry.all();
-        let found = link.store.read(|view| Ok::<_, StoreError>((view.cores()?, view.seats()?)));
-        let (cores, seats) = found.await?;
+        let found = link
+            .store
+            .read(|view| Ok::<_, StoreError>((view.cores()?, view.seats()?, view.sealing()?)));
+        let (cores, seats, sealing) = found.await?;
+        if sealing.next.is_some() && sealing.next != self.told {
+            // Who changes the master key waits for this.
+            self.beaten = None;
+        }
         let living = self.judge(&cores, now);
         self.others = !living.is_empty();
 

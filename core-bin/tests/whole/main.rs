@@ -5,4 +5,5 @@
 mod command;
 mod embedded;
 mod mail;
+mod master_key;
 mod race;

@@ -32,7 +32,7 @@ const ROUNDS: &str = "WGMFA_RACE_ROUNDS";
 const KEY: [u8; 32] = [7; 32];
 const AT_ONCE: usize = 100;
 
-async fn core(dir: &std::path::Path, url: &str, clock: &Clock) -> Core {
+pub(crate) async fn core(dir: &std::path::Path, url: &str, clock: &Clock) -> Core {
     let config = format!(
         "[public]\nlisten = \"127.0.0.1:0\"\ntls = \"off\"\n\
          [gateways]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{url}\"\n"

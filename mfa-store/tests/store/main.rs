@@ -14,6 +14,7 @@ mod jobs;
 mod once;
 mod peers;
 mod people;
+mod rekey;
 mod rotations;
 mod secrets;
 mod support;
