@@ -200,7 +200,7 @@ async fn deliver_one(route: &Route, mail: &Mail) {
 /// # Errors
 ///
 /// [`MailError::ControlCharacter`]: nothing with a line break gets near a header.
-pub(crate) fn compose(from: &Mailbox, mail: &Mail) -> Result<Message, MailError> {
+pub fn compose(from: &Mailbox, mail: &Mail) -> Result<Message, MailError> {
     if mail.subject.chars().any(char::is_control) {
         return Err(MailError::ControlCharacter);
     }

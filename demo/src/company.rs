@@ -34,6 +34,8 @@ pub struct Site {
     pub check_period: String,
     /// How often gateways report: by themselves every 30 s, here every second.
     pub statistics_period: String,
+    /// What gateways log.
+    pub gateway_log: String,
     /// More of core's environment.
     pub environment: Vec<(String, String)>,
 }
@@ -50,6 +52,7 @@ impl Site {
             mail: (Ipv4Addr::LOCALHOST, 2525).into(),
             check_period: "1s".into(),
             statistics_period: "1s".into(),
+            gateway_log: "info".into(),
             environment: Vec::new(),
         }
     }
@@ -70,6 +73,7 @@ impl Site {
             mail: free()?,
             check_period: "1s".into(),
             statistics_period: "1s".into(),
+            gateway_log: "info".into(),
             environment: Vec::new(),
         })
     }
@@ -227,6 +231,7 @@ pub struct Gateway {
     directory: PathBuf,
     backend: String,
     statistics_period: String,
+    log: String,
     service: Option<Service>,
 }
 
@@ -256,6 +261,7 @@ impl Gateway {
             directory: lab.directory().join(name),
             backend: backend.to_owned(),
             statistics_period: company.site.statistics_period.clone(),
+            log: company.site.gateway_log.clone(),
             service: None,
         };
         let (token, pin) = (text(&ticket, "token")?, text(&ticket, "ca_pin")?);
@@ -278,6 +284,7 @@ impl Gateway {
         let mut command = self.gateway_bin()?;
         command
             .args(["run", "--interface", &self.interface, "--backend", &self.backend])
+            .env("WGMFA_GATEWAY_LOG", &self.log)
             .env("WGMFA_GATEWAY_STATISTICS_PERIOD", &self.statistics_period);
         let mut service = self.host.spawn(&self.name, &mut command)?;
         eventually("the gateway has core's word", || {

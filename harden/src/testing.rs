@@ -9,6 +9,8 @@
     reason = "a test's failure is a panic"
 )]
 
+pub mod canary;
+
 use core::time::Duration;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -7,6 +7,7 @@ mod api;
 mod connect;
 mod console;
 mod enroll;
+mod enumeration;
 mod factors;
 mod idle;
 mod load;
