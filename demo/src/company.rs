@@ -2,6 +2,7 @@
 //! commands that an administrator types.
 
 use std::env;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -534,9 +535,14 @@ impl Authenticator {
         }
         let when = format!("{} seconds", offset.saturating_mul(30));
         let mut command = Command::new("oathtool");
-        command.args(["--totp", "--base32", "--now", &when, &self.secret]);
-        let output = command.output().context("`oathtool` is missing")?;
-        Ok(lab::text(&output)?.trim().to_owned())
+        // The secret by its standard input: everybody can read a command line.
+        command.args(["--totp", "--base32", "--now", &when, "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("`oathtool` is missing")?;
+        let mut input = child.stdin.take().context("`oathtool` takes no secret")?;
+        writeln!(input, "{}", self.secret)?;
+        drop(input);
+        Ok(lab::text(&child.wait_with_output()?)?.trim().to_owned())
     }
 
     /// The same by the library that core uses: for a first look where nothing is installed.

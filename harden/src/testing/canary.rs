@@ -32,15 +32,15 @@ impl Canaries {
         self.names.push(name.to_owned());
         let hex = data_encoding::HEXLOWER.encode(secret);
         let base32 = BASE32_NOPAD.encode(secret);
-        let percent: String = secret.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let every = percent(secret);
         let mut forms = vec![
             secret.to_vec(),
             hex.to_uppercase().into_bytes(),
             hex.into_bytes(),
             base32.to_lowercase().into_bytes(),
             base32.into_bytes(),
-            percent.to_lowercase().into_bytes(),
-            percent.into_bytes(),
+            every.to_lowercase().into_bytes(),
+            every.into_bytes(),
         ];
         for before in 0..3_usize {
             let mut longer = vec![0; before];
@@ -59,7 +59,7 @@ impl Canaries {
                     b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                         char::from(byte).to_string()
                     }
-                    _ => format!("%{byte:02X}"),
+                    _ => percent(&[byte]),
                 })
                 .collect();
             forms.push(escaped.into_bytes());
@@ -150,6 +150,15 @@ impl Canaries {
     }
 }
 
+fn percent(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        text.push('%');
+        text.push_str(&data_encoding::HEXUPPER.encode(&[*byte]));
+    }
+    text
+}
+
 /// The command line and the environment of every process that can be seen, as far as they can be read.
 #[must_use]
 pub fn processes() -> Vec<u8> {
@@ -175,13 +184,13 @@ mod tests {
         let mut canaries = Canaries::default();
         canaries.add("key", &secret);
         assert!(canaries.found_in(b"nothing of the kind, however long it is").is_empty());
-        let percent: String = secret.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let every = percent(&secret).to_lowercase();
         let mut texts = vec![
             secret.clone(),
             data_encoding::HEXLOWER.encode(&secret).into_bytes(),
             data_encoding::HEXUPPER.encode(&secret).into_bytes(),
             BASE32_NOPAD.encode(&secret).into_bytes(),
-            percent.into_bytes(),
+            every.into_bytes(),
         ];
         for before in 0..7 {
             let mut longer = vec![b'x'; before];
