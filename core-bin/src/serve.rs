@@ -228,9 +228,9 @@ impl Core {
             mail_settings::run(looking, seen, stopping).await;
             Ok("mail settings")
         });
-        let (keys, state, stopping) = (app.store.clone(), dir.clone(), stopped.clone());
+        let (ring, place, stopping) = (app.store.clone(), dir.clone(), stopped.clone());
         tasks.spawn(async move {
-            master_key::keep(keys, state, stopping).await;
+            master_key::keep(ring, place, stopping).await;
             Ok("keys")
         });
         let (sweeper, stopping) = (Arc::clone(&app), stopped);

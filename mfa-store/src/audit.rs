@@ -355,7 +355,7 @@ impl Snapshot {
     ///
     /// What the database reports; a broken chain is not an error.
     pub fn verify_audit(&mut self, key: impl Into<RootKey>) -> Result<AuditVerdict, StoreError> {
-        self.verify_audit_by(&AuditKey::derive(&key.into()))
+        self.verify_audit_by(&AuditKey::derive(key.into()))
     }
 
     /// As [`verify_audit`](Self::verify_audit), for who does not keep the root of all keys.

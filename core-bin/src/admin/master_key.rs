@@ -90,15 +90,15 @@ async fn status(desk: &Desk) -> Result<Answer, AdminError> {
         "old": now.old.map(mfa_store::KeyId::get),
         "values": values.iter().map(|(id, count)| (id.to_string(), *count)).collect::<std::collections::BTreeMap<_, _>>(),
     });
-    let mut human = format!("Key {} seals.", now.active);
-    if let Some(next) = now.next {
-        human.push_str(&format!(" Key {next} will, once every server has it."));
-    }
-    if let Some(old) = now.old {
-        human.push_str(&format!(" Key {old} is being replaced: run `core-bin master-key rotate`."));
-    }
-    for (id, count) in &values {
-        human.push_str(&format!("\n  key {id}  {count} values, every one opens"));
-    }
+    let next = now.next.map(|next| format!(" Key {next} will, once every server has it."));
+    let old = now
+        .old
+        .map(|old| format!(" Key {old} is being replaced: run `core-bin master-key rotate`."));
+    let each: Vec<String> = values
+        .iter()
+        .map(|(id, count)| format!("\n  key {id}  {count} values, every one opens"))
+        .collect();
+    let (next, old) = (next.unwrap_or_default(), old.unwrap_or_default());
+    let human = format!("Key {} seals.{next}{old}{}", now.active, each.concat());
     Ok(Answer::new(json, human))
 }

@@ -182,7 +182,7 @@ impl Rotation {
 ///
 /// What the database reports.
 pub async fn sealing(store: &Store) -> Result<Sealing, StoreError> {
-    store.read(|view| view.sealing()).await
+    store.read(mfa_store::Snapshot::sealing).await
 }
 
 async fn standing(store: &Store, key: &MasterKey) -> Result<Option<Standing>, StoreError> {
