@@ -18,8 +18,11 @@ pub(crate) enum Access {
 
 /// `FULL`: a commit is on the disk before it is answered. A used code forgotten in a power cut
 /// could be used again, so nothing less will do.
+///
+/// The wait for another process's lock is short enough that a request, which may wait behind another
+/// batch and has ten seconds, is answered with the reason.
 const PRAGMAS: &str = "
-    PRAGMA busy_timeout = 5000;
+    PRAGMA busy_timeout = 3000;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;

@@ -13,12 +13,12 @@ use crate::StoreError;
 
 /// * A commit is on the disk before it is answered, whatever the server's default is.
 /// * A writer that hangs, because its process was stopped or its host is gone, loses its turn.
-/// * Who waits for a turn gives up twice within the time that a request has, so that the request is
-///   answered with the reason.
+/// * Who waits for a turn gives up soon: a request has ten seconds, may wait behind another batch, and
+///   each is tried twice; its answer shall say the reason.
 const SETTINGS: &str = "
     SELECT set_config('synchronous_commit', 'on', false)
         WHERE current_setting('synchronous_commit') IN ('off', 'local');
-    SET lock_timeout = '3s';
+    SET lock_timeout = '2s';
     SET statement_timeout = '30s';
     SET idle_in_transaction_session_timeout = '10s';
 ";
