@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::{io, thread};
 
 use clap::Parser;
-use fuzz::{driver, flood, target};
+use fuzz::{driver, flood, target, timing};
 
 /// Damaged input for everything that reads what a stranger sends.
 #[derive(Debug, Parser)]
@@ -33,6 +33,23 @@ enum Cli {
         /// From which number on.
         #[arg(long, default_value_t = 0)]
         from: u64,
+    },
+    /// Tells known from unknown by the times of a core without TLS that trusts this host as a proxy.
+    Enumerate {
+        /// Where it listens.
+        to: SocketAddr,
+        /// A login that is known there, with a password.
+        #[arg(long)]
+        login: String,
+        /// Requests of each kind.
+        #[arg(long, default_value_t = 1_000)]
+        each: usize,
+    },
+    /// Measures whether compares of digests take as long wherever the difference is.
+    Compare {
+        /// How often.
+        #[arg(long, default_value_t = 1_000_000)]
+        rounds: usize,
     },
 }
 
@@ -72,6 +89,18 @@ fn main() -> anyhow::Result<ExitCode> {
             if answers.keys().any(|status| *status >= 500) {
                 code = ExitCode::FAILURE;
             }
+        }
+        Cli::Enumerate { to, login, each } => {
+            for one in timing::enumerate(to, &login, each)? {
+                writeln!(
+                    out,
+                    "{}: {} of each, distance of the ROC area from 1/2 {:.3}, t {:.1}, kinds of answers {:?}",
+                    one.what, one.each, one.distance, one.t, one.answers
+                )?;
+            }
+        }
+        Cli::Compare { rounds } => {
+            writeln!(out, "{rounds} compares: t {:.2}", timing::compare(rounds))?;
         }
     }
     Ok(code)

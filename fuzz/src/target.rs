@@ -4,12 +4,16 @@ use core::hint::black_box;
 use core::str;
 use std::net::SocketAddr;
 
+use core_bin::mail::{CodeMail, CodePurpose, Mail};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
+use lettre::Address;
 use mfa_core::factor::email_code::EmailCode;
 use mfa_core::factor::recovery::RecoveryCode;
 use mfa_core::factor::totp::{TotpCode, TotpSecret};
+use mfa_core::time::Timestamp;
 use mfa_core::token::Token;
+use mfa_store::{KeySource, MasterKey, Place, Sealer};
 use mfa_wire::http::{
     ActivateUserRequest, Code, CreateDeviceRequest, DisconnectRequest, EnrollmentStartRequest,
     ErrorBody, FinishRequest, MfaFinishRequest, MfaStartRequest, NetworkInfoRequest, PollRequest,
@@ -18,6 +22,7 @@ use mfa_wire::http::{
 use mfa_wire::{gateway, legacy, proof::Proof};
 use prost::Message;
 use serde::de::DeserializeOwned;
+use url::Url;
 use wg_netlink::kernel::decode;
 use wg_types::{Interface, PresharedKey, PrivateKey, PublicKey};
 
@@ -60,6 +65,11 @@ pub fn all() -> Vec<Target> {
         Target { name: "networks", read: networks, seeds: &[b"10.0.0.0/8", b"fd00::1/64"] },
         Target { name: "forwarded", read: forwarded, seeds: &[b"192.0.2.1, 10.0.0.1"] },
         Target { name: "config", read: config, seeds: CONFIG },
+        Target { name: "sealed-values", read: sealed, seeds: &[SEALED_PSK, SEALED_TOTP] },
+        Target { name: "mails", read: mails, seeds: NAMES },
+        Target { name: "mail-headers", read: headers, seeds: &[b"ada@example.com", b"Code"] },
+        Target { name: "otpauth", read: otpauth, seeds: NAMES },
+        Target { name: "wg-quick", read: wg_quick, seeds: &[WG_QUICK] },
     ]
 }
 
@@ -68,6 +78,22 @@ const CONFIG: &[&[u8]] = &[core_bin::config::EXAMPLE.as_bytes()];
 /// One peer with a key, an endpoint, times, an allowed IP.
 const DUMP: &[u8] = include_bytes!("../corpus/netlink-dump/one-peer");
 const DUMP_OF_TWO: &[u8] = include_bytes!("../corpus/netlink-dump/two-peers");
+
+const SEALED_PSK: &[u8] = include_bytes!("../corpus/sealed-values/psk");
+const SEALED_TOTP: &[u8] = include_bytes!("../corpus/sealed-values/totp");
+
+/// What people call things.
+const NAMES: &[&[u8]] = &[
+    b"laptop",
+    b"Ada's <b>\"phone\"</b> & co",
+    b"x\r\nBcc: eve@example.com\r\n\r\nbody",
+    "b\u{fc}ro \u{202e}moc.elpmaxe\u{2028}{{ code }}%0a=?utf-8?q?=0a?=".as_bytes(),
+];
+
+const WG_QUICK: &[u8] = b"[Interface]\nPrivateKey = AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n\
+    Address = 10.1.0.1/24, fd00::1/64\nListenPort = 51820\nMTU = 1420\n\n# ada\n[Peer]\n\
+    PublicKey = AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=\n\
+    PresharedKey = AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=\nAllowedIPs = 10.1.0.2/32\n";
 
 const HELLO: &[u8] = b"\x0a\x12\x0a\x05\x31.2.3\x12\x02gw\x1a\x03\x01\x02\x03\x20\x07";
 const ACK: &[u8] = b"\x12\x02\x08\x05";
@@ -199,6 +225,137 @@ fn config(bytes: &[u8]) {
     });
 }
 
+/// Where the seeds belong, and the key that sealed them.
+const PLACE: Place = Place { table: "session", column: "psk", row: 7 };
+const MASTER: [u8; 32] = [7; 32];
+/// What is in the seeds.
+const PSK: [u8; 32] = [0x5a; 32];
+const TOTP: [u8; 20] = [0x3c; 20];
+
+fn sealed(bytes: &[u8]) {
+    thread_local! {
+        static SEALER: Sealer = Sealer::new(KeySource::from(&MasterKey::from_bytes(MASTER)));
+    }
+    SEALER.with(|sealer| {
+        if let Ok(secret) = sealer.open(PLACE, bytes) {
+            assert!(bytes == SEALED_PSK || bytes == SEALED_TOTP, "a changed value opens");
+            assert!(secret.as_slice() == PSK || secret.as_slice() == TOTP);
+        }
+        let elsewhere = Place { row: 8, ..PLACE };
+        assert!(sealer.open(elsewhere, bytes).is_err(), "a value opens in another's place");
+    });
+}
+
+/// Writes a mail in which every name is `name`.
+fn write_mail(name: &str, to: Address) -> Mail {
+    let purpose = CodePurpose::Connect { location: name.to_owned() };
+    CodeMail {
+        instance: name,
+        purpose: &purpose,
+        device: Some(name),
+        asked: Timestamp::from_unix_millis(1_700_000_000_000),
+        minutes: 10,
+        contact: name,
+    }
+    .write(to, "01234567")
+}
+
+/// No name becomes markup, and none a header.
+fn mails(bytes: &[u8]) {
+    thread_local! {
+        static ADA: Option<Address> = "ada@example.com".parse().ok();
+        static MARKS: usize = ADA.with(|ada| {
+            ada.clone().map_or(0, |ada| marks(&write_mail("x", ada).html))
+        });
+    }
+    text(bytes, |name| {
+        let Some(ada) = ADA.with(Clone::clone) else { return };
+        let mail = write_mail(name, ada.clone());
+        assert_eq!(marks(&mail.html), MARKS.with(|marks| *marks), "a name became markup");
+        assert!(mail.text.contains("01234567") && mail.html.contains("01234567"));
+        whole(&mail);
+        whole(&write_notice(name, ada));
+    });
+}
+
+fn write_notice(name: &str, to: Address) -> Mail {
+    let now = Timestamp::from_unix_millis(1_700_000_000_000);
+    core_bin::mail::notice(to, name, name, now, name)
+}
+
+/// Whatever may be an address or a subject.
+fn headers(bytes: &[u8]) {
+    text(bytes, |text| {
+        if let Ok(to) = text.parse::<Address>() {
+            whole(&write_mail("x", to));
+        }
+        if let Ok(ada) = "ada@example.com".parse() {
+            whole(&Mail { subject: text.to_owned(), ..write_mail("x", ada) });
+        }
+    });
+}
+
+fn marks(html: &str) -> usize {
+    html.matches(['<', '>', '"']).count()
+}
+
+/// A mail that can be sent has the headers that it should have, each once.
+fn whole(mail: &Mail) {
+    let Ok(from) = "VPN <vpn@example.com>".parse() else { return };
+    let Ok(message) = core_bin::mail::compose(&from, mail) else { return };
+    let bytes = message.formatted();
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let head = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+    let head = String::from_utf8_lossy(head);
+    let mut names: Vec<&str> = head
+        .split("\r\n")
+        .filter(|line| !line.starts_with([' ', '\t']))
+        .map(|line| line.split(':').next().unwrap_or_default())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, HEADERS, "{head}");
+}
+
+const HEADERS: &[&str] = &[
+    "Auto-Submitted",
+    "Content-Type",
+    "Date",
+    "From",
+    "MIME-Version",
+    "Message-ID",
+    "Subject",
+    "To",
+];
+
+/// Whatever an installation and a person are called, an app reads the secret that was made.
+fn otpauth(bytes: &[u8]) {
+    text(bytes, |name| {
+        let secret = TotpSecret::from_bytes(TOTP);
+        let uri = secret.expose_uri(name, name);
+        let uri = uri.parse::<Url>();
+        assert!(uri.is_ok(), "no URI: {name:?}");
+        let Ok(uri) = uri else { return };
+        assert_eq!((uri.scheme(), uri.host_str()), ("otpauth", Some("totp")));
+        let of = |wanted: &str| -> Vec<String> {
+            let pairs = uri.query_pairs().filter(|(name, _)| name == wanted);
+            pairs.map(|(_, value)| value.into_owned()).collect()
+        };
+        assert_eq!(of("secret"), [secret.expose_base32().to_string()]);
+        assert!(of("issuer").len() <= 1 && uri.fragment().is_none());
+    });
+}
+
+fn wg_quick(bytes: &[u8]) {
+    text(bytes, |text| {
+        let read = core_bin::flows::import::Configuration::parse(text);
+        let told = read.as_ref().map_or_else(ToString::to_string, |read| format!("{read:?}"));
+        for secret in [KEY, b"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM="] {
+            let secret = str::from_utf8(secret).unwrap_or_default();
+            assert!(!told.contains(secret), "a key is told");
+        }
+    });
+}
+
 const fn empty() -> Interface {
     Interface {
         name: String::new(),
@@ -212,6 +369,20 @@ const fn empty() -> Interface {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sealed_seeds_open() {
+        let sealer = Sealer::new(KeySource::from(&MasterKey::from_bytes(MASTER)));
+        if std::env::var_os("WGMFA_WRITE_CORPUS").is_some() {
+            sealer.learn(mfa_store::KeyId::FIRST, &MasterKey::from_bytes(MASTER));
+            let seal = |secret: &[u8]| sealer.seal(mfa_store::KeyId::FIRST, PLACE, secret).unwrap();
+            let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/sealed-values/");
+            std::fs::write(format!("{dir}psk"), seal(&PSK)).unwrap();
+            std::fs::write(format!("{dir}totp"), seal(&TOTP)).unwrap();
+        }
+        assert_eq!(sealer.open(PLACE, SEALED_PSK).unwrap().as_slice(), PSK);
+        assert_eq!(sealer.open(PLACE, SEALED_TOTP).unwrap().as_slice(), TOTP);
+    }
 
     #[test]
     fn the_seeds_of_dumps_are_good_ones() {

@@ -4,6 +4,7 @@
 //! WireGuard is the kernel's where there is one (in the virtual machine, `WGMFA_BACKEND=kernel`), else
 //! userspace WireGuard on TUN.
 
+mod canary;
 mod connect;
 mod enroll;
 mod everything;
