@@ -40,38 +40,11 @@ async fn crowd(store: &Store, counts: &[usize]) -> Location {
     .await
 }
 
-/// The figures of docs/measured.md: `cargo test --release -p mfa-store --test store -- --ignored --nocapture
-/// fifty_thousand`, with this process's other tests at rest.
-mod fifty_thousand_sessions_end_in_one_act {
-    use std::time::Instant;
-
-    use super::*;
-
-    #[expect(clippy::print_stderr, reason = "a figure is taken")]
-    async fn run(name: &str, fresh: Fresh) {
-        let store = fresh.open();
-        let at = crowd(&store, &[50_000]).await.id;
-        #[expect(clippy::disallowed_methods, reason = "a figure is taken")]
-        let begun = Instant::now();
-        let ended = write(&store, move |tx| {
-            tx.end_sessions(BY, Scope::Location(at), EndReason::PolicyChanged)
-        })
-        .await;
-        eprintln!("{name}: {} sessions ended in {:?}", ended.len(), begun.elapsed());
-        assert!(read(&store, move |view| view.desired_peers(at, None)).await.is_empty());
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "takes minutes, and is a figure"]
-    async fn on_sqlite() {
-        run("SQLite", Fresh::sqlite()).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "takes minutes, and is a figure"]
-    async fn on_postgres() {
-        run("PostgreSQL", Fresh::postgres().await).await;
-    }
+/// Says how long something took: the figures of docs/measured.md.
+#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "a figure is taken")]
+fn stopwatch() -> impl Fn(&str) {
+    let start = std::time::Instant::now();
+    move |what| eprintln!("{what} in {:?}", start.elapsed())
 }
 
 /// More than there are in any other test, and fewer than the addresses of the smaller location.
@@ -116,17 +89,20 @@ on_both! {
     async fn ends_beyond_what_one_statement_or_one_change_carries_are_one_act_too(fresh: Fresh) {
         let store = fresh.open();
         // More than rows that one statement names, and more than peers that one change lists.
-        let (some, most) = (1_001, 5_001);
+        let most = std::env::var("WGMFA_ENDS").map_or(5_001, |many| many.parse().unwrap());
+        let some = 1_001;
         let place = crowd(&store, &[some, most]).await;
         let at = place.id;
         let mut before = read(&store, move |view| view.revision(at)).await.unwrap();
         for (method, many, listed) in
             [(Method::Email, some, true), (Method::Totp, most, false)]
         {
+            let took = stopwatch();
             let ended = write(&store, move |tx| {
                 tx.end_sessions(BY, Scope::Method(at, method), EndReason::PolicyChanged)
             })
             .await;
+            took(&format!("{many} sessions ended"));
             assert_eq!(ended.len(), many);
             let changes = read(&store, move |view| view.changes_since(at, before)).await;
             assert_eq!(changes.revision, before + 1, "one act is one revision");

@@ -279,8 +279,10 @@ proptest! {
         let read = device(&bytes, &mut interface);
         let counted = stats(&bytes, &mut None, &mut |stats| seen.push(*stats));
         let shown = each_peer(&bytes, &mut held, &mut |_| {});
-        // Statistics are read without a look at allowed IPs; else all readers judge alike.
-        prop_assert_eq!(shown.is_ok(), read.is_ok());
+        let alone = device_alone(&bytes, &mut empty());
+        // Each judges what it reads: the interface, its peers, or both. Statistics are read without
+        // a look at allowed IPs.
+        prop_assert_eq!(read.is_ok(), shown.is_ok() && alone.is_ok());
         if read.is_ok() {
             prop_assert!(counted.is_ok());
             let stats: Vec<_> = interface.peers.iter().map(|peer| peer.stats).collect();
