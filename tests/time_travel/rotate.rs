@@ -13,6 +13,10 @@ use super::{asked, now, say, wait, wait_for, wait_until};
 /// The shortest period: a key a handshake, nearly.
 pub(super) const OFTEN: [&str; 4] = ["--psk-rotation", "120s", "--session-lifetime", "30d"];
 
+/// Seconds after which a client has told core that it takes keys, by its first call after the first
+/// handshake. One that never tells keeps its first key for as long as the session lives.
+pub(super) const CLIENT_TELLS: u64 = 10;
+
 /// Pings that may be lost in a row where the network loses 5 % each way: more have a cause. An
 /// interruption by keys that differ is 5 s at least, 50 pings.
 const RUN: u64 = 15;
@@ -121,6 +125,7 @@ fn a_client_that_cannot_reach_core_keeps_its_keys_for_a_while_and_then_ends() ->
         "rotate::a_client_that_cannot_reach_core_keeps_its_keys_for_a_while_and_then_ends",
         |lab| {
             let office = Office::open(lab, &OFTEN)?;
+            wait(CLIENT_TELLS);
             let (four, six) = office.start_pings()?;
             // Core's address is gone for the laptop, and for it alone.
             office.laptop.host().run("ip", ["route", "add", "blackhole", "10.77.0.1/32"])?;

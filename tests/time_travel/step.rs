@@ -8,7 +8,7 @@ use demo::lab;
 
 use super::office::{Office, SERVER};
 use super::ping::Ping;
-use super::rotate::OFTEN;
+use super::rotate::{CLIENT_TELLS, OFTEN};
 use super::{asked, now, say, wait, wait_until};
 
 #[test]
@@ -16,6 +16,7 @@ use super::{asked, now, say, wait, wait_until};
 fn a_client_that_never_rotates_keeps_its_tunnel_until_the_limit() -> Result<()> {
     lab::within("step::a_client_that_never_rotates_keeps_its_tunnel_until_the_limit", |lab| {
         let office = Office::open(lab, &OFTEN)?;
+        wait(CLIENT_TELLS);
         // Its tunnel is the kernel's and stays; nobody answers for it any more.
         lab::run("busybox", ["killall", "-KILL", "client-bin"])?;
         let ping = Ping::start(office.laptop.host(), "old", SERVER, "0.1")?;
