@@ -28,6 +28,9 @@ use crate::state::Instance;
 use crate::tunnel::{TunnelError, Wanted};
 use crate::update::Update;
 
+/// How long an old connection may take to be gone after it was asked.
+const ENDING: Duration = Duration::from_secs(10);
+
 /// What to connect to, and how.
 #[derive(Clone, Debug)]
 pub struct ConnectRequest {
@@ -217,8 +220,18 @@ impl Client {
             return Err(in_use());
         }
         let socket = running.socket(&instance.id, location.id);
-        let gone = control::ask(&socket, Ask::Disconnect).await;
-        gone.map_err(io_error("cannot end the old connection"))?.map(drop).ok_or_else(in_use)
+        match control::ask(&socket, Ask::Disconnect).await {
+            Ok(_) => {}
+            // It learned by itself that its session is over, and ends in this very moment.
+            Err(error) if control::hung_up(&error) => {}
+            Err(error) => return Err(io_error("cannot end the old connection")(error)),
+        }
+        let freed = running.freed(&instance.id, location.id, ENDING).await;
+        if freed.map_err(io_error("cannot write to the client's folder"))? {
+            Ok(())
+        } else {
+            Err(in_use())
+        }
     }
 
     /// Finds out before a code is spent what would fail after it.

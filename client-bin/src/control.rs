@@ -93,6 +93,14 @@ pub async fn ask(socket: &Path, ask: Ask) -> io::Result<Option<Reply>> {
     timeout(PATIENCE, talk).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(Some)
 }
 
+/// Tells whether [`ask`] failed because the process went away before it answered: what was to be
+/// ended ends.
+#[must_use]
+pub fn hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof)
+}
+
 /// Writes one line.
 ///
 /// # Errors
@@ -113,4 +121,39 @@ pub async fn read<T: serde::de::DeserializeOwned>(stream: &mut UnixStream) -> io
     let mut line = Vec::new();
     BufReader::new(stream).take(MAX_LINE).read_until(b'\n', &mut line).await?;
     Ok(serde_json::from_slice(&line)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixListener;
+
+    /// What is asked of a process that takes the call and ends.
+    async fn asked_while_ending(hears: bool) -> io::Error {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let ends = async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if hears {
+                let _: Ask = read(&mut stream).await.unwrap();
+            }
+        };
+        let (told, ()) = tokio::join!(ask(&path, Ask::Disconnect), ends);
+        told.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_while_it_is_asked_has_hung_up() {
+        for hears in [false, true] {
+            let error = asked_while_ending(hears).await;
+            assert!(hung_up(&error), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_at_all_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(ask(&dir.path().join("sock"), Ask::Status).await.unwrap(), None);
+    }
 }

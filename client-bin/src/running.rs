@@ -4,6 +4,7 @@
 //! answers on a socket. The record is for cleaning up after a process that died; how a connection
 //! stands is never read from it, but asked of the interface.
 
+use core::time::Duration;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,13 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::time::{sleep, timeout};
 
 use crate::dns::Change;
 use crate::state::{Store, private_dir, private_file};
+
+/// How often to look whether a process has ended.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a connection made on this machine. No secret is in it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -67,6 +72,26 @@ impl Running {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Waits until no living process has a location, at most so long; tells whether it is free.
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`] if the folder cannot be used.
+    pub async fn freed(
+        &self,
+        instance: &str,
+        location: i64,
+        patience: Duration,
+    ) -> io::Result<bool> {
+        let free = async {
+            while self.claim(instance, location)?.is_none() {
+                sleep(LOOK).await;
+            }
+            Ok(true)
+        };
+        timeout(patience, free).await.unwrap_or(Ok(false))
     }
 
     /// Reads what the last connection to a location made; `None`: it cleaned up, or there was none.
@@ -182,6 +207,20 @@ mod tests {
 
         running.claim("acme", 1).unwrap().unwrap().clear();
         assert_eq!(running.record("acme", 1), None);
+    }
+
+    #[tokio::test]
+    async fn a_location_is_free_once_its_process_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = Running::of(&Store::new(dir.path()));
+        let claim = running.claim("acme", 1).unwrap().unwrap();
+        assert!(!running.freed("acme", 1, Duration::from_millis(50)).await.unwrap());
+
+        let (free, ()) = tokio::join!(
+            running.freed("acme", 1, Duration::from_secs(60)),
+            async move { drop(claim) }
+        );
+        assert!(free.unwrap());
     }
 
     #[test]

@@ -280,6 +280,23 @@ fn each_change_does_what_it_says_and_no_more() {
 
 #[test]
 #[ignore = "needs root and a kernel with WireGuard"]
+fn replaced_peers_are_all_there_is_and_are_shown_one_by_one() {
+    let namespace = Namespace::new();
+    let wg = open(&namespace, "wg0");
+    wg.apply(&puts(1..2_001)).unwrap();
+    let new: Vec<_> = (1_000..4_000).map(config).collect();
+    wg.replace_peers(&new).unwrap();
+    let peers = assert_wg_agrees(&namespace, &*wg);
+    assert_eq!(peers.len(), 3_000);
+    assert!(diff(&peers, &new).is_empty());
+
+    let mut shown = Vec::new();
+    wg.peers(&mut |peer| shown.push(line(peer))).unwrap();
+    assert_eq!(shown, peers.iter().map(line).collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "needs root and a kernel with WireGuard"]
 fn an_interface_deleted_under_use_is_told_with_what_is_left() {
     let namespace = Namespace::new();
     let wg = open(&namespace, "wgk");
