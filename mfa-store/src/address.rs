@@ -1,6 +1,7 @@
 //! The tunnel addresses of devices: one in each network of each location that the user may use.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use diesel::prelude::*;
@@ -79,33 +80,58 @@ impl Tx {
         Ok(())
     }
 
-    /// Gives a device the address that it has already.
+    /// Keeps addresses of a location that was added in this transaction for the devices that
+    /// [`import_device`](Self::import_device) brings: nobody else gets them meanwhile, and whoever
+    /// was given one gets another by [`end_import`](Self::end_import).
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn begin_import(
+        &mut self,
+        location: LocationId,
+        addresses: &[IpAddr],
+    ) -> Result<(), StoreError> {
+        self.forget_addresses(location)?;
+        let unique: BTreeSet<&IpAddr> = addresses.iter().collect();
+        for ip in unique {
+            diesel::insert_into(device_address::table)
+                .values((
+                    device_address::location_id.eq(location.get()),
+                    device_address::family.eq(family(*ip)),
+                    device_address::ip.eq(to_ip_bytes(*ip)),
+                    device_address::rest_until.eq(i64::MAX),
+                ))
+                .execute(&mut self.conn)?;
+        }
+        Ok(())
+    }
+
+    /// Gives every device that may use the location the addresses that it has not got.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoFreeAddress`] if there are more devices than addresses.
+    pub fn end_import(&mut self, by: By, location: LocationId) -> Result<(), StoreError> {
+        self.give_everyone_addresses(by, location)
+    }
+
+    /// Gives a device an address that [`begin_import`](Self::begin_import) kept.
     pub(crate) fn keep_address(
         &mut self,
         device: DeviceId,
         location: LocationId,
         ip: IpAddr,
     ) -> Result<(), StoreError> {
-        let taken: Option<i64> = device_address::table
+        let kept = device_address::table
             .filter(device_address::location_id.eq(location.get()))
             .filter(device_address::family.eq(family(ip)))
             .filter(device_address::ip.eq(to_ip_bytes(ip)))
-            .select(device_address::id)
-            .first(&mut self.conn)
-            .optional()?;
-        if taken.is_some() {
-            return Err(StoreError::Exists { what: "address" });
-        }
-        diesel::insert_into(device_address::table)
-            .values((
-                device_address::location_id.eq(location.get()),
-                device_address::device_id.eq(device.get()),
-                device_address::family.eq(family(ip)),
-                device_address::ip.eq(to_ip_bytes(ip)),
-                device_address::rest_until.eq(0),
-            ))
+            .filter(device_address::device_id.is_null());
+        let given = diesel::update(kept)
+            .set((device_address::device_id.eq(device.get()), device_address::rest_until.eq(0)))
             .execute(&mut self.conn)?;
-        Ok(())
+        if given == 0 { Err(StoreError::Exists { what: "address" }) } else { Ok(()) }
     }
 
     /// Takes a device's addresses away; they rest before another device gets them. Where gateways may go on

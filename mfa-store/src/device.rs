@@ -169,7 +169,8 @@ impl Tx {
         self.add_device_with(by, new, |_, _| Ok(()))
     }
 
-    /// Adds a device that has addresses in `location` already, from before wg-mfa.
+    /// Adds a device that has addresses in `location` already, from before wg-mfa: those that
+    /// [`begin_import`](Self::begin_import) kept.
     ///
     /// # Errors
     ///

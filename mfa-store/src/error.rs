@@ -70,6 +70,12 @@ pub enum StoreError {
         /// The kind of thing.
         what: &'static str,
     },
+    /// Something else stands on it.
+    #[error("this {what} is in use")]
+    InUse {
+        /// The kind of thing.
+        what: &'static str,
+    },
     /// What the caller named is not there.
     #[error("there is no such {what}")]
     Missing {

@@ -5,9 +5,11 @@ use mfa_core::connect::EndReason;
 use mfa_core::id::{LocationId, UserId};
 use serde_json::json;
 
-use crate::schema::{location_group, user_group, user_group_member};
+use crate::schema::{location, location_group, user_group, user_group_member};
 use crate::session::Scope;
 use crate::{By, Snapshot, StoreError, Tx};
+
+const NAME_TAKEN: StoreError = StoreError::Exists { what: "group" };
 
 /// A group with those in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,6 +39,33 @@ impl Snapshot {
             groups.push(Group { name, members: members.into_iter().map(UserId::new).collect() });
         }
         Ok(groups)
+    }
+
+    /// Returns the number of the group of this name.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn group_id(&mut self, name: &str) -> Result<Option<i64>, StoreError> {
+        Ok(user_group::table
+            .filter(user_group::name.eq(name))
+            .select(user_group::id)
+            .first(&mut self.conn)
+            .optional()?)
+    }
+
+    /// Lists the names of the locations that are for a group, among others.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn locations_of_group(&mut self, group: i64) -> Result<Vec<String>, StoreError> {
+        Ok(location_group::table
+            .inner_join(location::table.on(location::id.eq(location_group::location_id)))
+            .filter(location_group::group_id.eq(group))
+            .order(location::name.asc())
+            .select(location::name)
+            .load(&mut self.conn)?)
     }
 
     /// Lists the names of a user's groups.
@@ -144,6 +173,57 @@ impl Tx {
             self.bump_config(*location)?;
         }
         Ok(())
+    }
+
+    /// Adds a group that nobody is in yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] if there is one of this name.
+    pub fn add_group(&mut self, by: By, name: &str) -> Result<i64, StoreError> {
+        if self.group_id(name)?.is_some() {
+            return Err(NAME_TAKEN);
+        }
+        let id: i64 = diesel::insert_into(user_group::table)
+            .values(user_group::name.eq(name))
+            .returning(user_group::id)
+            .get_result(&mut self.conn)?;
+        self.audit(by, "group.add", format_args!("group:{id}"), &json!({ "name": name }))?;
+        Ok(id)
+    }
+
+    /// Gives a group another name. Who is in it and what it opens stay.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] without that group, [`StoreError::Exists`] if there is one of the new
+    /// name.
+    pub fn rename_group(&mut self, by: By, old: &str, new: &str) -> Result<(), StoreError> {
+        let id = self.group_id(old)?.ok_or(StoreError::missing("group"))?;
+        if self.group_id(new)?.is_some_and(|other| other != id) {
+            return Err(NAME_TAKEN);
+        }
+        diesel::update(user_group::table.find(id))
+            .set(user_group::name.eq(new))
+            .execute(&mut self.conn)?;
+        let detail = json!({ "name": new, "before": old });
+        self.audit(by, "group.rename", format_args!("group:{id}"), &detail)
+    }
+
+    /// Removes a group that no location is for: nobody loses access by it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] without that group, [`StoreError::InUse`] while a location is for it.
+    pub fn remove_group(&mut self, by: By, name: &str) -> Result<(), StoreError> {
+        let id = self.group_id(name)?.ok_or(StoreError::missing("group"))?;
+        if !self.locations_of_group(id)?.is_empty() {
+            return Err(StoreError::InUse { what: "group" });
+        }
+        diesel::delete(user_group_member::table.filter(user_group_member::group_id.eq(id)))
+            .execute(&mut self.conn)?;
+        diesel::delete(user_group::table.find(id)).execute(&mut self.conn)?;
+        self.audit(by, "group.remove", format_args!("group:{id}"), &json!({ "name": name }))
     }
 
     /// Returns the ids of the groups of these names, without doubles, and makes those that are

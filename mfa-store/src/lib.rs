@@ -59,7 +59,9 @@ pub use error::StoreError;
 pub use factor::{PendingEmail, Totp};
 pub use gateway::{Gateway, GatewayReport};
 pub use group::Group;
-pub use listing::{DeviceSort, ListQuery, Listing, SessionSort, UserSort};
+pub use listing::{
+    DeviceSort, GroupSummary, ListQuery, Listing, SessionFilter, SessionSort, UserSort,
+};
 pub use location::{Location, LocationSettings};
 pub use mail_settings::{MailSettings, MailTls};
 pub use passkey::{NewPasskey, Passkey};

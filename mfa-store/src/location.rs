@@ -443,7 +443,11 @@ impl Tx {
         Ok(())
     }
 
-    fn give_everyone_addresses(&mut self, by: By, id: LocationId) -> Result<(), StoreError> {
+    pub(crate) fn give_everyone_addresses(
+        &mut self,
+        by: By,
+        id: LocationId,
+    ) -> Result<(), StoreError> {
         let location = self.location(id)?.ok_or(StoreError::missing(TABLE))?;
         for device in self.devices()? {
             if self.may_use(device.user, id)? {

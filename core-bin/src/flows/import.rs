@@ -209,6 +209,10 @@ pub fn import(
         ..change.clone()
     };
     let location = location::add(tx, by, name, &change, &file.key)?;
+    let peers = file.peers.iter();
+    let kept: Vec<IpAddr> =
+        peers.flat_map(|peer| peer.addresses.iter().map(|(_, ip)| *ip)).collect();
+    tx.begin_import(location.id, &kept)?;
     let mut devices = Vec::with_capacity(file.peers.len());
     for (number, peer) in (1..).zip(&file.peers) {
         let wrong = |line: usize, reason: String| ImportError::Line { line, reason };
@@ -241,6 +245,7 @@ pub fn import(
         })?;
         devices.push(device);
     }
+    tx.end_import(by, location.id)?;
     Ok(Imported { location, devices, ignored: file.ignored.clone() })
 }
 
@@ -276,10 +281,32 @@ mod tests {
     }
 
     async fn run(text: String) -> (Store, Result<Imported, ImportError>) {
+        run_beside(text, &[]).await
+    }
+
+    /// Imports where devices with these keys are enrolled already.
+    async fn run_beside(text: String, there: &[u8]) -> (Store, Result<Imported, ImportError>) {
         let store = Store::open("sqlite::memory:", &MasterKey::from_bytes([7; 32])).unwrap();
         let by = By::new(Actor::Cli, Timestamp::from_unix_millis(1_795_478_400_000));
         let ada = UserDetails { login: "ada".to_owned(), ..UserDetails::default() };
-        store.write(move |tx| tx.add_user(by, &ada)).await.unwrap();
+        let there = there.to_vec();
+        store
+            .write(move |tx| {
+                let user = tx.add_user(by, &ada)?;
+                for number in &there {
+                    let new = NewDevice {
+                        user,
+                        name: format!("old-{number}"),
+                        public_key: key(*number).public_key(),
+                        polling_token: Token::from_random([100 + number; 32]).digest(),
+                        source: None,
+                    };
+                    tx.add_device(by, &new)?;
+                }
+                Ok::<_, StoreError>(())
+            })
+            .await
+            .unwrap();
         let change = LocationChange {
             endpoint: Some("vpn.example.org:51820".to_owned()),
             mfa: Some(Mfa::Required),
@@ -319,6 +346,34 @@ mod tests {
         assert_eq!(text[0], ["10.1.0.7/32", "fd10::7/128"]);
         // What the file does not say is given.
         assert_eq!((text[1][0].as_str(), text[1].len()), ("10.1.0.9/32", 2));
+    }
+
+    #[tokio::test]
+    async fn devices_that_are_there_already_make_room() {
+        let (store, done) = run_beside(file(), &[7, 8, 9]).await;
+        let done = done.unwrap();
+        let at = done.location.id;
+        let all = store
+            .read(move |view| {
+                let mut all = Vec::new();
+                for device in view.devices()? {
+                    all.push((device.id, view.addresses(device.id, at)?));
+                }
+                Ok::<_, StoreError>(all)
+            })
+            .await
+            .unwrap();
+        let first = &all.iter().find(|(id, _)| *id == done.devices[0].id).unwrap().1;
+        assert_eq!(
+            first.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.1.0.7/32", "fd10::7/128"]
+        );
+        assert_eq!(all.len(), 5);
+        assert!(all.iter().all(|(_, has)| has.len() == 2), "everybody has both: {all:?}");
+        let mut seen: Vec<_> = all.into_iter().flat_map(|(_, has)| has).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 10, "nobody shares one");
     }
 
     #[tokio::test]

@@ -2,11 +2,12 @@
 
 use core::time::Duration;
 
+use mfa_core::connect::EndReason;
 use mfa_core::id::UserId;
 use mfa_core::token::Token;
 use mfa_store::{
-    Actor, By, DeviceSort, ListQuery, MailSettings, MailTls, NewDevice, NewPasskey, SessionSort,
-    StoreError, Tx, UserDetails, UserSort, WebSession, WebStage,
+    Actor, By, DeviceSort, GroupSummary, ListQuery, MailSettings, MailTls, NewDevice, NewPasskey,
+    SessionFilter, SessionSort, StoreError, Tx, UserDetails, UserSort, WebSession, WebStage,
 };
 use zeroize::Zeroizing;
 
@@ -72,7 +73,7 @@ on_both! {
             (query("%", UserSort::Login, false, 0), vec![], 0),
         ] {
             let words = format!("{ask:?}");
-            let found = read(&store, move |view| view.user_list(&ask)).await;
+            let found = read(&store, move |view| view.user_list(&ask, None)).await;
             let logins: Vec<&str> =
                 found.entries.iter().map(|user| user.details.login.as_str()).collect();
             assert_eq!((logins, found.matching), (expected, matching), "{words}");
@@ -97,7 +98,7 @@ on_both! {
             ("nobody", DeviceSort::Heard, false, vec![]),
         ] {
             let ask = query(search, sort, down, 0);
-            let found = read(&store, move |view| view.device_list(&ask)).await;
+            let found = read(&store, move |view| view.device_list(&ask, None)).await;
             let names: Vec<&str> =
                 found.entries.iter().map(|(device, _)| device.name.as_str()).collect();
             assert_eq!(names, expected, "{search:?}");
@@ -124,7 +125,7 @@ on_both! {
             for down in [false, true] {
                 let search = location.settings.name.to_uppercase();
                 let ask = query(&search, sort, down, 0);
-                let found = read(&store, move |view| view.session_list(&ask)).await;
+                let found = read(&store, move |view| view.session_list(&ask, &SessionFilter::default())).await;
                 assert_eq!((found.matching, found.entries.len()), (1, 1), "{sort:?}");
                 let (session, [_, name, place]) = &found.entries[0];
                 assert_eq!(session.subject.device, device.id);
@@ -132,7 +133,100 @@ on_both! {
             }
         }
         let none = query("nothing", SessionSort::Since, true, 0);
-        assert_eq!(read(&store, move |view| view.session_list(&none)).await.matching, 0);
+        let all = SessionFilter::default();
+        assert_eq!(read(&store, move |view| view.session_list(&none, &all)).await.matching, 0);
+    }
+
+    async fn lists_are_narrowed_by_the_database(fresh: Fresh) {
+        let store = fresh.open();
+        let World { user, device, location, .. } = world(&store).await;
+        let session = session_of(&device, &location, [1; 32]);
+        let id = write(&store, move |tx| tx.begin_session(BY, &session)).await;
+        let [amy, bob] = write(&store, |tx| {
+            let amy = add_person(tx, BY, "amy")?;
+            let bob = add_person(tx, BY, "bob")?;
+            add_device(tx, BY, amy, "amy's")?;
+            tx.set_user_groups(BY, amy, &["staff", "ops"])?;
+            tx.set_user_groups(BY, bob, &["staff"])?;
+            Ok::<_, StoreError>([amy, bob])
+        })
+        .await;
+
+        for (group, search, expected) in [
+            ("staff", "", vec!["amy", "bob"]),
+            ("ops", "", vec!["amy"]),
+            ("staff", "BO", vec!["bob"]),
+            ("nobody", "", vec![]),
+        ] {
+            let ask = query(search, UserSort::Id, false, 0);
+            let found = read(&store, move |view| view.user_list(&ask, Some(group))).await;
+            let logins: Vec<&str> =
+                found.entries.iter().map(|user| user.details.login.as_str()).collect();
+            assert_eq!(logins, expected, "{group} {search}");
+            assert_eq!(found.matching, u64::try_from(expected.len()).unwrap());
+        }
+        for (owner, matching) in [(amy, 1), (bob, 0), (user, 1)] {
+            let ask = query("", DeviceSort::Id, true, 0);
+            let found = read(&store, move |view| view.device_list(&ask, Some(owner))).await;
+            assert_eq!(found.matching, matching, "{owner:?}");
+            assert!(found.entries.iter().all(|(device, _)| device.user == owner));
+        }
+        let here = SessionFilter { live: true, user: Some(user), location: Some(location.id) };
+        let matching = async |filter: SessionFilter, search: &str| {
+            let ask = query(search, SessionSort::Left, true, 0);
+            let found = read(&store, move |view| view.session_list(&ask, &filter)).await;
+            assert_eq!(found.matching, u64::try_from(found.entries.len()).unwrap());
+            found.matching
+        };
+        assert_eq!(matching(here, "").await, 1);
+        assert_eq!(matching(here, &location.settings.name).await, 1);
+        assert_eq!(matching(SessionFilter { user: Some(amy), ..here }, "").await, 0);
+        let elsewhere = mfa_core::id::LocationId::new(location.id.get() + 1);
+        assert_eq!(matching(SessionFilter { location: Some(elsewhere), ..here }, "").await, 0);
+        write(&store, move |tx| tx.end_session(BY, id, EndReason::Administrator)).await;
+        assert_eq!(matching(here, "").await, 0);
+        assert_eq!(matching(SessionFilter { live: false, ..here }, "").await, 1);
+    }
+
+    async fn groups_are_added_renamed_and_removed(fresh: Fresh) {
+        let store = fresh.open();
+        let amy = write(&store, |tx| add_person(tx, BY, "amy")).await;
+        write(&store, |tx| tx.add_group(BY, "staff")).await;
+        let again = store.write(|tx| tx.add_group(BY, "staff")).await;
+        assert!(matches!(again, Err(StoreError::Exists { what: "group" })), "{again:?}");
+        write(&store, move |tx| tx.set_user_groups(BY, amy, &["staff", "Ops"])).await;
+        let taken = store.write(|tx| tx.rename_group(BY, "staff", "Ops")).await;
+        assert!(matches!(taken, Err(StoreError::Exists { what: "group" })), "{taken:?}");
+        let none = store.write(|tx| tx.rename_group(BY, "nobody", "x")).await;
+        assert!(matches!(none, Err(StoreError::Missing { what: "group" })), "{none:?}");
+        write(&store, |tx| tx.rename_group(BY, "staff", "people")).await;
+        let groups = read(&store, move |view| view.groups_of_user(amy)).await;
+        assert_eq!(groups.len(), 2);
+        assert!(groups.contains(&"people".to_owned()), "{groups:?}");
+
+        let found = read(&store, |view| view.group_list(&query("OP", (), false, 0))).await;
+        assert_eq!(found.matching, 2, "in whatever case: {found:?}");
+        let found = read(&store, |view| view.group_list(&query("people", (), true, 0))).await;
+        let people = GroupSummary { name: "people".to_owned(), members: 1, locations: Vec::new() };
+        assert_eq!(found.entries, [people]);
+
+        write(&store, |tx| tx.remove_group(BY, "people")).await;
+        assert_eq!(read(&store, move |view| view.groups_of_user(amy)).await, ["Ops"]);
+        let gone = store.write(|tx| tx.remove_group(BY, "people")).await;
+        assert!(matches!(gone, Err(StoreError::Missing { what: "group" })), "{gone:?}");
+    }
+
+    async fn a_group_that_decides_over_a_location_is_not_removed(fresh: Fresh) {
+        let store = fresh.open();
+        let World { location, .. } = world(&store).await;
+        let place = location.id;
+        write(&store, move |tx| tx.set_location_groups(BY, place, &["staff"])).await;
+        let id = read(&store, |view| view.group_id("staff")).await.unwrap();
+        let places = read(&store, move |view| view.locations_of_group(id)).await;
+        assert_eq!(places, [location.settings.name]);
+        let refused = store.write(|tx| tx.remove_group(BY, "staff")).await;
+        assert!(matches!(refused, Err(StoreError::InUse { what: "group" })), "{refused:?}");
+        assert_eq!(read(&store, move |view| view.groups_of_location(place)).await, ["staff"]);
     }
 
     async fn the_audit_log_is_searched_by_the_database(fresh: Fresh) {
