@@ -9,6 +9,7 @@ mod body;
 mod devices;
 mod explorer;
 mod gateways;
+mod groups;
 mod locations;
 mod mail;
 mod operation;
@@ -39,6 +40,7 @@ pub const ROOT: &str = "/api/v1";
 pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
     let mut api = Api::new(app);
     users::add(&mut api);
+    groups::add(&mut api);
     devices::add(&mut api);
     locations::add(&mut api);
     gateways::add(&mut api);

@@ -11,6 +11,7 @@ pub mod device_config;
 pub mod disconnect;
 pub mod enroll;
 pub mod gateway;
+pub mod group;
 pub mod import;
 pub mod location;
 pub mod login;

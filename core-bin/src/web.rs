@@ -12,7 +12,10 @@ mod enroll;
 mod events;
 mod fault;
 mod gateways;
+mod groups;
+mod import;
 mod location;
+mod locations;
 mod login;
 mod mail;
 mod overview;
@@ -20,8 +23,10 @@ mod page;
 mod passkey;
 mod people;
 mod records;
+mod session;
 mod setup;
 mod signed;
+mod tokens;
 mod ui;
 mod words;
 
@@ -67,14 +72,22 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/reset", get(login::reset_form).post(login::reset))
         .route("/overview", get(overview::show))
         .route("/overview/events", get(events::stream))
+        .route("/locations", get(locations::list))
+        .route(
+            "/locations/import",
+            get(import::blank).post(import::import).layer(DefaultBodyLimit::max(import::BYTES)),
+        )
         .route("/locations/new", get(location::blank).post(location::add))
         .route("/locations/{name}/edit", get(location::edit).post(location::save))
         .route("/locations/{name}/remove", post(location::remove))
         .route("/sessions", get(records::sessions))
         .route("/sessions/end", post(records::end))
+        .route("/sessions/end-many", post(session::end_many))
+        .route("/sessions/{id}", get(session::show))
         .route("/users", get(people::list).post(people::add))
         .route("/users/{login}", get(people::show).post(people::act))
-        .route("/groups", get(people::groups))
+        .route("/groups", get(groups::list).post(groups::add))
+        .route("/groups/{name}", get(groups::show).post(groups::act))
         .route("/devices", get(records::devices))
         .route("/devices/remove", post(records::remove_device))
         .route("/gateways", get(gateways::list).post(gateways::token))
@@ -82,6 +95,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/mail", get(mail::show).post(mail::save))
         .route("/mail/test", post(mail::test))
         .route("/mail/remove", post(mail::remove))
+        .route("/tokens", get(tokens::list).post(tokens::add))
+        .route("/tokens/remove", post(tokens::remove))
+        .route("/audit/export", post(audit::export))
         .route("/audit", get(audit::show))
         .route("/audit/verify", post(audit::verify))
         .route("/account", get(account::show).post(account::act))

@@ -5,24 +5,25 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use mfa_store::DeviceSort;
 use serde::Deserialize;
 
 use super::actor::Caller;
 use super::body::{Named, Params};
 use super::operation::{Api, Operation};
-use super::page::{ListQuery, Order, Page, names};
+use super::page::{ListQuery, Page, names};
 use super::problem::Problem;
 use crate::app::App;
 use crate::flows::api_token::Scope::{DevicesRead, DevicesWrite};
 use crate::flows::{device as flow, user};
 use crate::view::DeviceView;
 
-const ORDERS: &[Order<DeviceView>] = &[
-    ("id", |a, b| a.id.cmp(&b.id)),
-    ("name", |a, b| a.name.cmp(&b.name)),
-    ("user", |a, b| a.user.cmp(&b.user)),
-    ("last_heard_at", |a, b| a.last_heard_at.cmp(&b.last_heard_at)),
-    ("created_at", |a, b| a.created_at.cmp(&b.created_at)),
+const ORDERS: &[(&str, DeviceSort)] = &[
+    ("id", DeviceSort::Id),
+    ("name", DeviceSort::Name),
+    ("user", DeviceSort::User),
+    ("last_heard_at", DeviceSort::Heard),
+    ("created_at", DeviceSort::Added),
 ];
 
 pub(super) fn add(api: &mut Api) {
@@ -39,14 +40,15 @@ pub(super) fn add(api: &mut Api) {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct OfUser {
     user: Option<String>,
     #[serde(default)]
     search: String,
     sort: Option<String>,
-    limit: Option<usize>,
+    limit: Option<i64>,
     #[serde(default)]
-    offset: usize,
+    offset: i64,
 }
 
 async fn list_devices(
@@ -55,18 +57,16 @@ async fn list_devices(
 ) -> Result<Json<Page<DeviceView>>, Problem> {
     let OfUser { user: login, search, sort, limit, offset } = query;
     let query = ListQuery { search, sort, limit, offset };
-    let page = app.store.read(move |view| {
-        let devices = match &login {
-            Some(login) => {
-                let owner = user::find(view, login)?;
-                view.devices_of(owner.id)?
-            }
-            None => view.devices()?,
-        };
-        let words = |one: &DeviceView| format!("{} {} {}", one.name, one.user, one.public_key);
-        Page::of(DeviceView::all(view, devices)?, &query, words, ORDERS)
+    let asked = query.asked(ORDERS)?;
+    let found = app.store.read(move |view| {
+        let owner = login.as_ref().map(|login| user::find(view, login)).transpose()?;
+        let found = view.device_list(&asked, owner.map(|owner| owner.id))?;
+        let devices = found.entries.into_iter();
+        let devices = devices.map(|(device, login)| DeviceView::of(view, device, login));
+        Ok::<_, Problem>((devices.collect::<Result<Vec<_>, _>>()?, found.matching))
     });
-    page.await.map(Json)
+    let (devices, matching) = found.await?;
+    Ok(Json(query.page(devices, matching)))
 }
 
 async fn show_device(
@@ -75,8 +75,8 @@ async fn show_device(
 ) -> Result<Json<DeviceView>, Problem> {
     let shown = app.store.read(move |view| {
         let found = flow::find(view, &device)?;
-        let shown = DeviceView::all(view, vec![found])?.pop();
-        shown.ok_or_else(|| Problem::not_found("there is no such device"))
+        let owner = view.user(found.user)?.map(|user| user.details.login);
+        Ok::<_, Problem>(DeviceView::of(view, found, owner.unwrap_or_default())?)
     });
     shown.await.map(Json)
 }

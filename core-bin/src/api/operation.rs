@@ -47,6 +47,10 @@ impl Operation {
         Self::new("patch", MethodFilter::PATCH, path, id, scope)
     }
 
+    pub(super) fn put(path: &'static str, id: &'static str, scope: Scope) -> Self {
+        Self::new("put", MethodFilter::PUT, path, id, scope)
+    }
+
     pub(super) fn delete(path: &'static str, id: &'static str, scope: Scope) -> Self {
         Self::new("delete", MethodFilter::DELETE, path, id, scope)
     }
@@ -95,7 +99,7 @@ impl Operation {
     pub(super) fn paged(self, sorts: &[&str]) -> Self {
         let sorts: Vec<String> =
             sorts.iter().flat_map(|sort| [(*sort).to_owned(), format!("-{sort}")]).collect();
-        self.query("search", &json!({"type": "string"}), "Only what has this in it, in whatever case.")
+        self.query("search", &json!({"type": "string"}), "Only what has this in its names, in whatever case; devices also by their whole public key.")
             .query("sort", &json!({"type": "string", "enum": sorts}), "By what; with - downwards.")
             .query(
                 "limit",

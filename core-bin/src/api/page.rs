@@ -1,15 +1,13 @@
-//! Lists: searched, sorted and cut into pages on the server.
-
-use core::cmp::Ordering;
+//! Lists: searched, sorted and cut into pages by the database.
 
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 
 /// Items of a page unless a call says otherwise.
-pub(super) const DEFAULT: usize = 50;
+pub(super) const DEFAULT: i64 = 50;
 /// Items of a page at most.
-pub(super) const MAX: usize = 1_000;
+pub(super) const MAX: i64 = 1_000;
 
 /// Which part of a list is wanted.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -18,9 +16,9 @@ pub(super) struct ListQuery {
     #[serde(default)]
     pub(super) search: String,
     pub(super) sort: Option<String>,
-    pub(super) limit: Option<usize>,
+    pub(super) limit: Option<i64>,
     #[serde(default)]
-    pub(super) offset: usize,
+    pub(super) offset: i64,
 }
 
 /// A page of a list.
@@ -28,54 +26,50 @@ pub(super) struct ListQuery {
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     /// How many there are that match.
-    pub(super) total: usize,
-    pub(super) limit: usize,
-    pub(super) offset: usize,
+    pub(super) total: u64,
+    pub(super) limit: i64,
+    pub(super) offset: i64,
 }
 
-/// By what a list can be sorted.
-pub(super) type Order<T> = (&'static str, fn(&T, &T) -> Ordering);
-
-impl<T> Page<T> {
-    /// Cuts a page out of `all`. `words` is what is searched in an item; the first order is the usual
-    /// one.
-    pub(super) fn of(
-        mut all: Vec<T>,
-        query: &ListQuery,
-        words: impl Fn(&T) -> String,
-        orders: &[Order<T>],
-    ) -> Result<Self, Problem> {
-        let limit = query.limit.unwrap_or(DEFAULT);
+impl ListQuery {
+    /// Says it to the store. The first order is the usual one.
+    pub(super) fn asked<S: Copy>(
+        &self,
+        orders: &[(&str, S)],
+    ) -> Result<mfa_store::ListQuery<S>, Problem> {
+        let limit = self.limit();
         if !(1..=MAX).contains(&limit) {
             return Err(Problem::bad(format!("limit is between 1 and {MAX}")));
         }
-        let search = query.search.trim().to_lowercase();
-        if !search.is_empty() {
-            all.retain(|item| words(item).to_lowercase().contains(&search));
+        if self.offset < 0 {
+            return Err(Problem::bad("offset is 0 or more"));
         }
-        let sort = query.sort.as_deref().or_else(|| orders.first().map(|order| order.0));
-        let sort = sort.unwrap_or_default();
-        let (name, down) = sort.strip_prefix('-').map_or((sort, false), |name| (name, true));
+        let usual = orders.first().map(|order| order.0).unwrap_or_default();
+        let sort = self.sort.as_deref().unwrap_or(usual);
+        let (name, descending) = sort.strip_prefix('-').map_or((sort, false), |name| (name, true));
         let order = orders.iter().find(|order| order.0 == name).ok_or_else(|| {
-            let known: Vec<&str> = orders.iter().map(|order| order.0).collect();
-            Problem::bad(format!("this list is sorted by {}", known.join(", ")))
+            Problem::bad(format!("this list is sorted by {}", names(orders).join(", ")))
         })?;
-        // Stable, so that pages of equal items do not overlap.
-        all.sort_by(|a, b| if down { order.1(b, a) } else { order.1(a, b) });
-        let total = all.len();
-        let items = all.into_iter().skip(query.offset).take(limit).collect();
-        Ok(Self { items, total, limit, offset: query.offset })
+        Ok(mfa_store::ListQuery {
+            search: self.search.clone(),
+            sort: order.1,
+            descending,
+            offset: self.offset,
+            limit,
+        })
     }
 
-    /// Makes something else of each item.
-    pub(super) fn try_map<U, E>(self, make: impl FnMut(T) -> Result<U, E>) -> Result<Page<U>, E> {
-        let Self { items, total, limit, offset } = self;
-        let items = items.into_iter().map(make).collect::<Result<_, E>>()?;
-        Ok(Page { items, total, limit, offset })
+    /// Frames what the store found.
+    pub(super) fn page<T>(&self, items: Vec<T>, total: u64) -> Page<T> {
+        Page { items, total, limit: self.limit(), offset: self.offset }
+    }
+
+    fn limit(&self) -> i64 {
+        self.limit.unwrap_or(DEFAULT)
     }
 }
 
 /// Names of orders, for the document.
-pub(super) fn names<T>(orders: &[Order<T>]) -> Vec<&'static str> {
+pub(super) fn names<'a, S>(orders: &[(&'a str, S)]) -> Vec<&'a str> {
     orders.iter().map(|order| order.0).collect()
 }

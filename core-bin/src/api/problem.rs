@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::flows::api_token::{Scope, TokenError};
 use crate::flows::device::DeviceError;
 use crate::flows::gateway::GatewayError;
+use crate::flows::group::GroupError;
 use crate::flows::import::ImportError;
 use crate::flows::location::LocationError;
 use crate::flows::session::SessionError;
@@ -117,7 +118,9 @@ impl From<StoreError> for Problem {
                 Self::busy()
             }
             StoreError::Missing { .. } => Self::not_found(error),
-            StoreError::Exists { .. } | StoreError::NoFreeAddress { .. } => Self::conflict(error),
+            StoreError::Exists { .. }
+            | StoreError::InUse { .. }
+            | StoreError::NoFreeAddress { .. } => Self::conflict(error),
             error => {
                 let cause = core::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(%error, cause, "a call failed");
@@ -135,6 +138,18 @@ impl From<UserError> for Problem {
             UserError::NotFound(_) => Self::not_found(error),
             UserError::Taken(_) | UserError::Disabled(_) => Self::conflict(error),
             UserError::Name(_) => Self::bad(error),
+        }
+    }
+}
+
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Store(error) => error.into(),
+            GroupError::User(error) => error.into(),
+            GroupError::NotFound(_) => Self::not_found(error),
+            GroupError::Taken(_) | GroupError::InUse { .. } => Self::conflict(error),
+            GroupError::Name(_) => Self::bad(error),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use mfa_store::Scope;
+use mfa_core::id::SessionId;
+use mfa_store::{SessionFilter, SessionSort, Snapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -13,37 +14,40 @@ use utoipa::ToSchema;
 use super::actor::Caller;
 use super::body::{Body, Named, Params};
 use super::operation::{Api, Operation};
-use super::page::{ListQuery, Order, Page, names};
+use super::page::{ListQuery, Page, names};
 use super::problem::Problem;
 use crate::app::App;
 use crate::flows::api_token::Scope::{SessionsRead, SessionsWrite};
 use crate::flows::session::{self as flow, Which};
 use crate::flows::{location, user};
-use crate::view::SessionView;
+use crate::view::{self, Delays, SessionView, StepView};
 
-/// Sessions that have ended are looked through so far back.
-const NEWEST: i64 = 10_000;
-
-const ORDERS: &[Order<SessionView>] = &[
-    ("id", |a, b| a.id.cmp(&b.id)),
-    ("user", |a, b| a.user.cmp(&b.user)),
-    ("device", |a, b| a.device.cmp(&b.device)),
-    ("location", |a, b| a.location.cmp(&b.location)),
-    ("authorized_at", |a, b| a.authorized_at.cmp(&b.authorized_at)),
-    ("last_activity_at", |a, b| a.last_activity_at.cmp(&b.last_activity_at)),
-    ("lifetime_ends_at", |a, b| a.lifetime_ends_at.cmp(&b.lifetime_ends_at)),
-    ("rx_bytes", |a, b| a.rx_bytes.cmp(&b.rx_bytes)),
-    ("tx_bytes", |a, b| a.tx_bytes.cmp(&b.tx_bytes)),
+const ORDERS: &[(&str, SessionSort)] = &[
+    ("id", SessionSort::Since),
+    ("user", SessionSort::User),
+    ("device", SessionSort::Device),
+    ("location", SessionSort::Location),
+    ("authorized_at", SessionSort::Since),
+    ("last_activity_at", SessionSort::Active),
+    ("lifetime_ends_at", SessionSort::Left),
+    ("rx_bytes", SessionSort::Received),
+    ("tx_bytes", SessionSort::Sent),
 ];
 
 pub(super) fn add(api: &mut Api) {
     let text = json!({"type": "string"});
     let list = Operation::get("/sessions", "listSessions", SessionsRead)
         .says("List who is connected.")
-        .query("user", &text, "Only this person's live ones.")
-        .query("location", &text, "Only this location's live ones.")
+        .query("user", &text, "Only this person's.")
+        .query("location", &text, "Only this location's.")
         .query("ended", &json!({"type": "boolean"}), "Also those that have ended, and why.");
     api.add(list.paged(&names(ORDERS)).answers_page::<SessionView>(), list_sessions);
+    let show = Operation::get("/sessions/{id}", "getSession", SessionsRead)
+        .says("Show a session, and how its end reached each gateway.");
+    api.add(show.answers::<Traced>(StatusCode::OK), show_session);
+    let delays = Operation::get("/sessions/delays", "getEndDelays", SessionsRead)
+        .says("Tell how long ends took, from the decision to the kernel's dump that showed it.");
+    api.add(delays.answers::<Delays>(StatusCode::OK), show_delays);
     let end = Operation::delete("/sessions/{id}", "endSession", SessionsWrite)
         .says("End a session: the peer leaves every gateway at once.");
     api.add(end, end_one);
@@ -53,6 +57,7 @@ pub(super) fn add(api: &mut Api) {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wanted {
     user: Option<String>,
     location: Option<String>,
@@ -61,9 +66,9 @@ struct Wanted {
     #[serde(default)]
     search: String,
     sort: Option<String>,
-    limit: Option<usize>,
+    limit: Option<i64>,
     #[serde(default)]
-    offset: usize,
+    offset: i64,
 }
 
 /// Which sessions to end: one of the fields.
@@ -95,25 +100,56 @@ async fn list_sessions(
 ) -> Result<Json<Page<SessionView>>, Problem> {
     let Wanted { user: login, location: place, ended, search, sort, limit, offset } = query;
     let query = ListQuery { search, sort, limit, offset };
-    let page = app.store.read(move |view| {
-        let person = login.as_ref().map(|login| user::find(view, login)).transpose()?;
-        let place = place.as_ref().map(|name| location::find(view, name)).transpose()?;
-        let scope = match (&person, &place) {
-            (Some(person), Some(place)) => Scope::UserAt(person.id, place.id),
-            (Some(person), None) => Scope::User(person.id),
-            (None, Some(place)) => Scope::Location(place.id),
-            (None, None) => Scope::All,
+    let asked = query.asked(ORDERS)?;
+    let found = app.store.read(move |view| {
+        let user = login.as_ref().map(|login| user::find(view, login)).transpose()?;
+        let location = place.as_ref().map(|name| location::find(view, name)).transpose()?;
+        let filter = SessionFilter {
+            live: !ended,
+            user: user.map(|user| user.id),
+            location: location.map(|location| location.id),
         };
-        let mut sessions =
-            if ended { view.newest_sessions(NEWEST)? } else { view.live_sessions(scope)? };
-        sessions.retain(|one| {
-            person.as_ref().is_none_or(|person| one.subject.user == person.id)
-                && place.as_ref().is_none_or(|place| one.subject.location == place.id)
-        });
-        let words = |one: &SessionView| format!("{} {} {}", one.user, one.device, one.location);
-        Page::of(SessionView::all(view, sessions)?, &query, words, ORDERS)
+        Ok::<_, Problem>(view.session_list(&asked, &filter)?)
     });
-    page.await.map(Json)
+    let found = found.await?;
+    let sessions = found.entries.into_iter().map(|(info, names)| SessionView::of(&info, names));
+    Ok(Json(query.page(sessions.collect(), found.matching)))
+}
+
+/// A session, and how its end reached each gateway.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = TracedSession)]
+struct Traced {
+    /// The session.
+    session: SessionView,
+    /// The gateways that have acknowledged its end; empty while it lives.
+    trail: Vec<StepView>,
+}
+
+async fn show_session(
+    State(app): State<Arc<App>>,
+    Named(id): Named,
+) -> Result<Json<Traced>, Problem> {
+    let missing = || Problem::not_found("there is no such session");
+    let id = SessionId::new(id.parse().map_err(|_| missing())?);
+    let found = app.store.read(move |view| {
+        let info = view.session(id)?.ok_or_else(missing)?;
+        let subject = info.subject;
+        let names = [
+            view.user(subject.user)?.map(|user| user.details.login),
+            view.device(subject.device)?.map(|device| device.name),
+            view.location(subject.location)?.map(|location| location.settings.name),
+        ];
+        let session = SessionView::of(&info, names.map(Option::unwrap_or_default));
+        let trail = view::trail(view, id)?.iter().map(StepView::from).collect();
+        Ok::<_, Problem>(Traced { session, trail })
+    });
+    found.await.map(Json)
+}
+
+async fn show_delays(State(app): State<Arc<App>>) -> Result<Json<Delays>, Problem> {
+    let delays = app.store.read(Snapshot::end_delays).await?;
+    Ok(Json(Delays::of(&delays)))
 }
 
 async fn end_one(
@@ -145,5 +181,5 @@ async fn end(app: &App, caller: &Caller, which: Which) -> Result<Vec<i64>, Probl
     let by = caller.by(app.clock.now());
     let ended = app.store.write(move |tx| flow::end(tx, by, &which).map_err(Problem::from)).await?;
     app.registry.wake_all();
-    Ok(ended.into_iter().map(mfa_core::id::SessionId::get).collect())
+    Ok(ended.into_iter().map(SessionId::get).collect())
 }

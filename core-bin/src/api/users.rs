@@ -7,33 +7,37 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use mfa_core::method::Method;
 use mfa_core::token::Token;
-use mfa_store::User;
+use mfa_store::UserSort;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::actor::Caller;
 use super::body::{Body, Named, Params};
 use super::operation::{Api, Operation};
-use super::page::{ListQuery, Order, Page, names};
+use super::page::{ListQuery, Page, names};
 use super::problem::Problem;
 use crate::app::App;
 use crate::flows::api_token::Scope::{UsersRead, UsersWrite};
 use crate::flows::user::{self as flow, NewUser, UserChange};
 use crate::span::Span;
-use crate::view::{GroupView, UserView};
+use crate::view::UserView;
 
-const ORDERS: &[Order<User>] = &[
-    ("login", |a, b| a.details.login.cmp(&b.details.login)),
-    ("name", |a, b| a.details.name.cmp(&b.details.name)),
-    ("email", |a, b| a.details.email.cmp(&b.details.email)),
-    ("created_at", |a, b| a.created.cmp(&b.created)),
-    ("id", |a, b| a.id.cmp(&b.id)),
+const ORDERS: &[(&str, UserSort)] = &[
+    ("login", UserSort::Login),
+    ("name", UserSort::Name),
+    ("email", UserSort::Email),
+    ("created_at", UserSort::Added),
+    ("id", UserSort::Id),
 ];
 
 pub(super) fn add(api: &mut Api) {
     use Operation as Op;
     const OK: StatusCode = StatusCode::OK;
-    let list = Op::get("/users", "listUsers", UsersRead).says("List people.");
+    let list = Op::get("/users", "listUsers", UsersRead).says("List people.").query(
+        "group",
+        &serde_json::json!({"type": "string"}),
+        "Only those in this group.",
+    );
     api.add(list.paged(&names(ORDERS)).answers_page::<UserView>(), list_users);
     let create = Op::post("/users", "addUser", UsersWrite).says("Add a person.");
     api.add(create.takes::<UserBody>().answers::<UserView>(StatusCode::CREATED), create_user);
@@ -54,9 +58,6 @@ pub(super) fn add(api: &mut Api) {
     let reset = Op::delete("/users/{login}/methods/{method}", "resetMethod", UsersWrite)
         .says("Take a method away; sessions that it bought end.");
     api.add(reset, reset_method);
-    let groups =
-        Op::get("/groups", "listGroups", UsersRead).says("List groups and who is in them.");
-    api.add(groups.answers_list::<GroupView>(), list_groups);
 }
 
 /// A person to add.
@@ -123,21 +124,33 @@ struct Ticket {
     expires_at: String,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    group: Option<String>,
+    #[serde(default)]
+    search: String,
+    sort: Option<String>,
+    limit: Option<i64>,
+    #[serde(default)]
+    offset: i64,
+}
+
 async fn list_users(
     State(app): State<Arc<App>>,
-    Params(query): Params<ListQuery>,
+    Params(wanted): Params<Wanted>,
 ) -> Result<Json<Page<UserView>>, Problem> {
-    let page = app.store.read(move |view| {
-        let users = view.users()?;
-        let words = |user: &User| {
-            let details = &user.details;
-            format!("{} {} {}", details.login, details.name, details.email)
-        };
-        Ok::<_, Problem>(
-            Page::of(users, &query, words, ORDERS)?.try_map(|u| UserView::of(view, u))?,
-        )
+    let Wanted { group, search, sort, limit, offset } = wanted;
+    let query = ListQuery { search, sort, limit, offset };
+    let asked = query.asked(ORDERS)?;
+    let found = app.store.read(move |view| {
+        let found = view.user_list(&asked, group.as_deref())?;
+        let users = found.entries.into_iter();
+        let users = users.map(|user| UserView::of(view, user)).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, Problem>((users, found.matching))
     });
-    page.await.map(Json)
+    let (users, matching) = found.await?;
+    Ok(Json(query.page(users, matching)))
 }
 
 async fn show_user(
@@ -256,8 +269,4 @@ async fn reset_method(
     app.store.write(reset).await?;
     app.registry.wake_all();
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn list_groups(State(app): State<Arc<App>>) -> Result<Json<Vec<GroupView>>, Problem> {
-    app.store.read(|view| Ok(GroupView::all(view)?)).await.map(Json)
 }

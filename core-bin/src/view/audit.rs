@@ -38,3 +38,21 @@ impl From<AuditEntry> for AuditView {
         }
     }
 }
+
+/// One change, with its place in the chain.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ChainedAuditEntry)]
+pub struct ChainedView {
+    /// The change.
+    #[serde(flatten)]
+    pub entry: AuditView,
+    /// Over this entry and the one before it, in hexadecimal.
+    pub hash: String,
+}
+
+impl From<AuditEntry> for ChainedView {
+    fn from(entry: AuditEntry) -> Self {
+        let hash = data_encoding::HEXLOWER.encode(&entry.hash);
+        Self { entry: entry.into(), hash }
+    }
+}

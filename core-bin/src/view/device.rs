@@ -4,7 +4,7 @@ use mfa_store::{Device, Scope, Snapshot, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Names, time};
+use super::time;
 
 /// An enrolled device.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -27,27 +27,20 @@ pub struct DeviceView {
 }
 
 impl DeviceView {
-    /// Lists `devices`.
+    /// Gathers what there is to say of a device of `login`.
     ///
     /// # Errors
     ///
     /// What the database reports.
-    pub fn all(view: &mut Snapshot, devices: Vec<Device>) -> Result<Vec<Self>, StoreError> {
-        let names = Names::of_users(view)?;
-        let mut live = std::collections::HashMap::<i64, usize>::new();
-        for session in view.live_sessions(Scope::All)? {
-            let count = live.entry(session.subject.device.get()).or_default();
-            *count = count.saturating_add(1);
-        }
-        let one = |device: Device| Self {
+    pub fn of(view: &mut Snapshot, device: Device, login: String) -> Result<Self, StoreError> {
+        Ok(Self {
             id: device.id.get(),
-            user: names.get(device.user.get()),
+            user: login,
             public_key: device.public_key.to_string(),
             last_heard_at: device.last_poll.map(|poll| time(poll.at)),
-            sessions: live.get(&device.id.get()).copied().unwrap_or(0),
+            sessions: view.live_sessions(Scope::Device(device.id))?.len(),
             created_at: time(device.created),
             name: device.name,
-        };
-        Ok(devices.into_iter().map(one).collect())
+        })
     }
 }

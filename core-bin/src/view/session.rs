@@ -1,10 +1,10 @@
 //! Sessions.
 
-use mfa_store::{SessionInfo, Snapshot, StoreError};
+use mfa_store::SessionInfo;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Names, time};
+use super::time;
 
 /// A session: who is, or was, connected.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -41,19 +41,14 @@ pub struct SessionView {
 }
 
 impl SessionView {
-    /// Names what `sessions` belong to.
-    ///
-    /// # Errors
-    ///
-    /// What the database reports.
-    pub fn all(view: &mut Snapshot, sessions: Vec<SessionInfo>) -> Result<Vec<Self>, StoreError> {
-        let (users, devices) = (Names::of_users(view)?, Names::of_devices(view)?);
-        let locations = Names::of_locations(view)?;
-        let one = |info: SessionInfo| Self {
+    /// Describes a session of these names.
+    #[must_use]
+    pub fn of(info: &SessionInfo, [user, device, location]: [String; 3]) -> Self {
+        Self {
             id: info.id.get(),
-            user: users.get(info.subject.user.get()),
-            device: devices.get(info.subject.device.get()),
-            location: locations.get(info.subject.location.get()),
+            user,
+            device,
+            location,
             method: info.method.code(),
             generation: info.generation.get(),
             authorized_at: time(info.authorized),
@@ -64,7 +59,6 @@ impl SessionView {
             tx_bytes: info.tx_bytes,
             ended_at: info.ended.as_ref().map(|(at, _)| time(*at)),
             end_reason: info.ended.as_ref().map(|(_, reason)| reason.code()),
-        };
-        Ok(sessions.into_iter().map(one).collect())
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! Tokens of the REST API.
 
-use mfa_core::id::UserId;
 use mfa_store::{ApiToken, Snapshot, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Names, time};
+use super::time;
 use crate::flows::api_token::Scopes;
 
 /// A token, without its secret.
@@ -35,16 +34,19 @@ impl TokenView {
     ///
     /// What the database reports.
     pub fn all(view: &mut Snapshot, tokens: Vec<ApiToken>) -> Result<Vec<Self>, StoreError> {
-        let names = Names::of_users(view)?;
-        let one = |token: ApiToken| Self {
-            id: token.id,
-            user: token.user.map(UserId::get).map(|id| names.get(id)),
-            scopes: Scopes::stored(&token.scopes).codes(),
-            created_at: time(token.created),
-            expires_at: time(token.expires),
-            last_used_at: token.used.map(time),
-            name: token.name,
-        };
-        Ok(tokens.into_iter().map(one).collect())
+        let mut all = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            let user = token.user.map(|id| view.user(id)).transpose()?.flatten();
+            all.push(Self {
+                id: token.id,
+                user: user.map(|user| user.details.login),
+                scopes: Scopes::stored(&token.scopes).codes(),
+                created_at: time(token.created),
+                expires_at: time(token.expires),
+                last_used_at: token.used.map(time),
+                name: token.name,
+            });
+        }
+        Ok(all)
     }
 }

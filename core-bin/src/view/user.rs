@@ -1,11 +1,11 @@
 //! People and groups.
 
 use mfa_core::method::Method;
-use mfa_store::{Scope, Snapshot, StoreError, User};
+use mfa_store::{GroupSummary, Scope, Snapshot, StoreError, User};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Names, time};
+use super::time;
 
 /// A person.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -43,8 +43,10 @@ pub struct UserView {
 pub struct GroupView {
     /// What names it.
     pub name: String,
-    /// The logins of those who are in it.
-    pub members: Vec<String>,
+    /// How many are in it.
+    pub members: u64,
+    /// The locations that are for it, among others.
+    pub locations: Vec<String>,
 }
 
 impl UserView {
@@ -72,20 +74,8 @@ impl UserView {
     }
 }
 
-impl GroupView {
-    /// Lists all groups.
-    ///
-    /// # Errors
-    ///
-    /// What the database reports.
-    pub fn all(view: &mut Snapshot) -> Result<Vec<Self>, StoreError> {
-        let names = Names::of_users(view)?;
-        let groups = view.groups()?.into_iter();
-        Ok(groups
-            .map(|group| Self {
-                name: group.name,
-                members: group.members.into_iter().map(|id| names.get(id.get())).collect(),
-            })
-            .collect())
+impl From<GroupSummary> for GroupView {
+    fn from(GroupSummary { name, members, locations }: GroupSummary) -> Self {
+        Self { name, members, locations }
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Form;
 use axum::extract::{Query, State};
-use axum::response::Response;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse as _, Response};
 use mfa_core::id::{DeviceId, GatewayId, LocationId, UserId};
 use mfa_store::{AuditVerdict, Snapshot, StoreError};
 use serde::Deserialize;
@@ -12,9 +14,10 @@ use serde::Deserialize;
 use super::fault::Fault;
 use super::page::Frame;
 use super::signed::Admin;
-use super::ui::{self, Block, Cell, Form as Fields, Table, encoded};
+use super::ui::{self, Block, Cell, Field, Form as Fields, Kind, Table, encoded};
 use crate::app::App;
 use crate::text::utc;
+use crate::view::ChainedView;
 
 const ROWS: i64 = 50;
 
@@ -123,8 +126,55 @@ async fn page(
             button: "Verify now",
             ..Fields::default()
         }),
+        Block::Form(Fields {
+            title: "Export the log",
+            hint: "Entries with their place in the chain, one a line as JSON, oldest first, to be \
+                   kept elsewhere; 10,000 at once."
+                .to_owned(),
+            action: "/audit/export".to_owned(),
+            fields: vec![
+                Field::text("after", "After entry", "0")
+                    .of(Kind::Number)
+                    .hint("The last one that is kept already; 0: from the beginning."),
+            ],
+            button: "Export",
+            ..Fields::default()
+        }),
     ]);
     Ok(ui::show(Frame::new(app, &admin.0, "audit", &asked.done), "Audit log", blocks))
+}
+
+/// Entries of one export.
+const EXPORT: i64 = 10_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Since {
+    after: String,
+}
+
+/// Gives entries out as a file, one a line.
+pub(super) async fn export(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Form(Since { after }): Form<Since>,
+) -> Result<Response, Fault> {
+    let after = match after.trim() {
+        "" => 0,
+        text => text.parse().map_err(|_| Fault::bad("An entry is named by its number."))?,
+    };
+    let entries = app.store.read(move |view| view.audit_entries_after(after, EXPORT)).await?;
+    let mut text = String::new();
+    for entry in entries {
+        let line = serde_json::to_string(&ChainedView::from(entry));
+        text.push_str(&line.map_err(Fault::bad)?);
+        text.push('\n');
+    }
+    let headers = [
+        (CONTENT_TYPE, "application/x-ndjson"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\""),
+    ];
+    Ok((headers, text).into_response())
 }
 
 /// The names of what the log calls by number, as far as it is still there.

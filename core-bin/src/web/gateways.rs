@@ -17,7 +17,7 @@ use super::ui::{self, Block, Cell, Field, Form as Fields, Table};
 use crate::admin::answer::ago;
 use crate::app::App;
 use crate::flows::gateway::{self as flow, GatewayError};
-use crate::text::utc;
+use crate::text::{count, utc};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -106,6 +106,13 @@ async fn page(
         fields: vec![
             Field::choice("location", "Location", names, chosen),
             Field::text("name", "Name", "").required(),
+            Field::check(
+                "legacy",
+                "A gateway of another make, which has no certificate: its token is good until it \
+                 is replaced"
+                    .to_owned(),
+                false,
+            ),
         ],
         button: "Issue a token",
         ..Fields::default()
@@ -118,17 +125,42 @@ pub(super) struct Order {
     #[serde(default)]
     location: String,
     name: String,
+    #[serde(default)]
+    legacy: String,
+    #[serde(default)]
+    sure: String,
 }
 
 pub(super) async fn token(
     State(app): State<Arc<App>>,
     admin: Admin,
-    Form(Order { location, name }): Form<Order>,
+    Form(Order { location, name, legacy, .. }): Form<Order>,
 ) -> Result<Response, Fault> {
     let by = admin.by(&app);
     let token = Token::from_random(*app.rng.bytes());
     let digest = token.digest();
     let place = location.clone();
+    if !legacy.is_empty() {
+        let issued =
+            app.store.write(move |tx| flow::legacy_token(tx, by, (&place, &name), digest)).await;
+        let gateway = issued.map_err(refused)?;
+        app.registry.wake_all();
+        let words = format!(
+            "Set this in the configuration of {}, with a copy of core's ca.pem, and start it \
+             again. The token is shown only now.",
+            gateway.name
+        );
+        let text = format!(
+            "core's URL  {}\ntoken       {}",
+            app.addresses.gateways,
+            token.expose_text().as_str()
+        );
+        let first = vec![
+            Block::Notice("good", words),
+            Block::Copy { label: "Settings of the gateway", text },
+        ];
+        return page(&app, &admin, &location, "", first).await;
+    }
     let issued = app
         .store
         .write(move |tx| flow::token(tx, by, (&place, &name), digest, flow::TOKEN_LIFE))
@@ -151,9 +183,34 @@ pub(super) async fn token(
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     admin: Admin,
-    Form(Order { name, .. }): Form<Order>,
+    Form(Order { name, sure, .. }): Form<Order>,
 ) -> Result<Response, Fault> {
     let by = admin.by(&app);
+    if sure.is_empty() {
+        let which = name.clone();
+        let found = app.store.read(move |view| {
+            let gateway = flow::find(view, &which)?;
+            let all = view.gateways()?;
+            let others = all.iter().filter(|one| one.location == gateway.location).count();
+            let place = view.location(gateway.location)?;
+            let place = place.map_or_else(String::new, |place| place.settings.name);
+            Ok::<_, GatewayError>((place, others.saturating_sub(1)))
+        });
+        let (place, others) = found.await.map_err(refused)?;
+        let rest = if others == 0 {
+            format!("No other serves {place}: nobody can connect there until one does.")
+        } else {
+            format!("{} of {place} go on.", count(others, "other gateway"))
+        };
+        let words = format!(
+            "The gateway {name} will be shut out at once, and its tunnels stop. {rest} To come \
+             back it has to be enrolled anew."
+        );
+        let frame = Frame::new(&app, &admin.0, "gateways", "");
+        let ways = ("Remove the gateway", "/gateways".to_owned());
+        let hidden = vec![("name", name)];
+        return Ok(ui::ask(frame, "Remove a gateway", words, "/gateways/remove", hidden, ways));
+    }
     app.store.write(move |tx| flow::remove(tx, by, &name)).await.map_err(refused)?;
     app.registry.wake_all();
     Ok(Redirect::to("/gateways?done=removed").into_response())

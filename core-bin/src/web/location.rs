@@ -36,6 +36,8 @@ pub(super) struct Filled {
     allowed: String,
     dns: String,
     keepalive: String,
+    listen_port: String,
+    mtu: String,
     groups: String,
     mfa: String,
     totp: String,
@@ -79,6 +81,8 @@ impl Filled {
             allowed: join(&settings.allowed_ips),
             dns: join(&settings.dns),
             keepalive: settings.keepalive.map_or(0, core::num::NonZeroU16::get).to_string(),
+            listen_port: settings.listen_port.to_string(),
+            mtu: settings.mtu.map_or_else(String::new, |mtu| mtu.to_string()),
             groups: groups.join(", "),
             mfa: on(policy.mfa() == Mfa::Required),
             totp: on(policy.methods().contains(Method::Totp)),
@@ -149,6 +153,14 @@ impl Filled {
             allowed_ips: (!allowed.is_empty()).then_some(allowed),
             dns: Some(list::<IpAddr>(&self.dns, "an IP address")?),
             keepalive: Some(number(&self.keepalive, "The keepalive")?),
+            listen_port: match self.listen_port.trim() {
+                "" => None,
+                port => Some(number(port, "The gateways' port")?),
+            },
+            mtu: Some(match self.mtu.trim() {
+                "" => 0,
+                mtu => number(mtu, "The MTU")?,
+            }),
             mfa: Some(if self.mfa.is_empty() { Mfa::Off } else { Mfa::Required }),
             methods: Some(methods),
             idle_threshold: Some(Duration::from_secs(number(
@@ -169,7 +181,6 @@ impl Filled {
             link_loss,
             outage_hold,
             groups: Some(words(&self.groups)),
-            ..LocationChange::default()
         })
     }
 }

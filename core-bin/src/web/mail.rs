@@ -119,6 +119,14 @@ async fn page(
         ),
     };
     blocks.push(Block::Notice(kind, state.to_owned()));
+    let test = app.mailer.is_on().then(|| send_test(&admin.0.user.details.email));
+    if !admin.is_fresh() {
+        blocks.extend(settings.as_ref().map(|settings| Block::Facts(facts(settings))));
+        blocks.extend(test);
+        let why = "Whoever sets the mail server can read the codes that it sends.";
+        blocks.extend(ui::prove("/mail", why));
+        return Ok(answer(app, admin, done, blocks, bad));
+    }
     let set = settings.is_some();
     let filled = filled.unwrap_or_else(|| Filled::of(settings.as_ref()));
     let mut password = Field::text("password", "Password", "").of(Kind::Password);
@@ -151,21 +159,7 @@ async fn page(
         button: "Save changes",
         ..Fields::default()
     }));
-    if app.mailer.is_on() {
-        blocks.push(Block::Form(Fields {
-            title: "Send test mail",
-            hint: "It says that codes will arrive there. What the mail server says is shown here."
-                .to_owned(),
-            action: "/mail/test".to_owned(),
-            fields: vec![
-                Field::text("to", "Address", &admin.0.user.details.email)
-                    .of(Kind::Email)
-                    .required(),
-            ],
-            button: "Send test mail",
-            ..Fields::default()
-        }));
-    }
+    blocks.extend(test);
     if set {
         blocks.push(Block::Form(Fields {
             title: "Remove these settings",
@@ -179,11 +173,38 @@ async fn page(
             ..Fields::default()
         }));
     }
+    Ok(answer(app, admin, done, blocks, bad))
+}
+
+fn send_test(to: &str) -> Block {
+    Block::Form(Fields {
+        title: "Send test mail",
+        hint: "It says that codes will arrive there. What the mail server says is shown here."
+            .to_owned(),
+        action: "/mail/test".to_owned(),
+        fields: vec![Field::text("to", "Address", to).of(Kind::Email).required()],
+        button: "Send test mail",
+        ..Fields::default()
+    })
+}
+
+fn facts(settings: &MailSettings) -> Vec<(&'static str, String)> {
+    vec![
+        ("SMTP server", settings.host.clone()),
+        ("Protection", words(settings.tls).to_owned()),
+        ("Port", settings.port.to_string()),
+        ("User", settings.login.clone()),
+        ("Password", if settings.password.is_some() { "kept, sealed" } else { "none" }.to_owned()),
+        ("Sender", settings.sender.clone()),
+    ]
+}
+
+fn answer(app: &App, admin: &Admin, done: &str, blocks: Vec<Block>, bad: bool) -> Response {
     let mut response = ui::show(Frame::new(app, &admin.0, "mail", done), "Mail", blocks);
     if bad {
         *response.status_mut() = StatusCode::BAD_REQUEST;
     }
-    Ok(response)
+    response
 }
 
 pub(super) async fn save(
@@ -191,6 +212,7 @@ pub(super) async fn save(
     admin: Admin,
     Form(filled): Form<Filled>,
 ) -> Result<Response, Fault> {
+    admin.fresh("/mail")?;
     let refused = match filled.change() {
         Ok(change) => match flow::set(&app, admin.by(&app), change).await {
             Ok(()) => return Ok(Redirect::to("/mail?done=saved").into_response()),
@@ -213,6 +235,7 @@ pub(super) async fn remove(
     admin: Admin,
     Form(Sure { sure }): Form<Sure>,
 ) -> Result<Response, Fault> {
+    admin.fresh("/mail")?;
     if sure.is_empty() {
         return Err(Fault::bad("Tick the box that says that the mail settings will be removed."));
     }

@@ -26,14 +26,16 @@ pub(super) struct Frame<'a> {
 }
 
 /// Key, address and name of each place of an administrator.
-const PLACES: [(&str, &str, &str); 9] = [
+const PLACES: [(&str, &str, &str); 11] = [
     ("overview", "/overview", "VPN Overview"),
+    ("locations", "/locations", "Locations"),
     ("users", "/users", "Users"),
     ("groups", "/groups", "Groups"),
     ("devices", "/devices", "Devices"),
     ("gateways", "/gateways", "Gateways"),
     ("sessions", "/sessions", "Sessions"),
     ("mail", "/mail", "Mail"),
+    ("tokens", "/tokens", "API tokens"),
     ("audit", "/audit", "Audit log"),
     ("account", "/account", "My account"),
 ];
@@ -46,7 +48,7 @@ impl<'a> Frame<'a> {
     }
 
     pub(super) fn places(&self) -> &'static [(&'static str, &'static str, &'static str)] {
-        if self.admin { &PLACES } else { PLACES.get(8..).unwrap_or_default() }
+        if self.admin { &PLACES } else { PLACES.get(10..).unwrap_or_default() }
     }
 }
 

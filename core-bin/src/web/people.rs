@@ -1,7 +1,6 @@
-//! Users and groups.
+//! Users.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Form;
@@ -60,7 +59,7 @@ pub(super) async fn list(
     let (rows, matching) = app
         .store
         .read(move |view| {
-            let found = view.user_list(&query)?;
+            let found = view.user_list(&query, None)?;
             let mut rows = Vec::new();
             for user in &found.entries {
                 let details = &user.details;
@@ -104,6 +103,7 @@ pub(super) async fn list(
                 Field::text("login", "Login", "").required(),
                 Field::text("name", "First and last name", ""),
                 Field::text("email", "E-mail", "").of(Kind::Email),
+                Field::text("phone", "Telephone", "").hint("For your own use."),
                 Field::text("groups", "Groups", "").hint("Names separated by commas."),
                 Field::check("admin", "This person administers".to_owned(), false),
             ],
@@ -115,11 +115,11 @@ pub(super) async fn list(
 }
 
 /// The methods as people call them.
-fn methods(set: MethodSet) -> String {
+pub(super) fn methods(set: MethodSet) -> String {
     set.iter().map(method_name).collect::<Vec<_>>().join(", ")
 }
 
-fn state(user: &User) -> Cell {
+pub(super) fn state(user: &User) -> Cell {
     match (user.active, user.details.admin) {
         (false, _) => Cell::Badge("bad", "disabled".to_owned()),
         (true, true) => Cell::Badge("note", "administrator".to_owned()),
@@ -133,6 +133,7 @@ pub(super) struct Added {
     login: String,
     name: String,
     email: String,
+    phone: String,
     groups: String,
     admin: String,
 }
@@ -146,7 +147,7 @@ pub(super) async fn add(
         login: form.login,
         name: form.name,
         email: form.email,
-        phone: String::new(),
+        phone: form.phone,
         admin: !form.admin.is_empty(),
         groups: words(&form.groups),
     };
@@ -200,7 +201,7 @@ async fn page(
     let act = |what: &str| vec![("act", what.to_owned())];
     let own = user.id == admin.0.user.id;
     let mut blocks = first;
-    blocks.push(Block::Facts(vec![
+    let mut facts = vec![
         (
             "State",
             match (user.active, details.admin) {
@@ -210,6 +211,7 @@ async fn page(
             },
         ),
         ("E-mail", details.email.clone()),
+        ("Telephone", details.phone.clone()),
         (
             "Methods",
             match self::methods(methods) {
@@ -220,7 +222,9 @@ async fn page(
         ("Groups", groups.join(", ")),
         ("Connected", count(sessions, "session")),
         ("Added", utc(user.created)),
-    ]));
+    ];
+    facts.retain(|(_, value)| !value.is_empty());
+    blocks.push(Block::Facts(facts));
     let about = |name: &str| format!("{name} of {}", details.login);
     let rows = devices
         .iter()
@@ -255,10 +259,15 @@ async fn page(
     };
     blocks.push(form(
         "Enrollment link",
-        "Good once, for 24 hours. It sets a password and a second factor in a browser, or enrolls a \
-         device with the client.",
+        "Good once. It sets a password and a second factor in a browser, or enrolls a device with \
+         the client. An older link is worth nothing from then on.",
         act("enroll"),
-        Vec::new(),
+        vec![Field::choice(
+            "valid",
+            "Good for",
+            VALID.map(|(name, _)| name.to_owned()).into(),
+            DAY,
+        )],
         "Issue a link",
         false,
     ));
@@ -271,6 +280,7 @@ async fn page(
             Field::text("email", "E-mail", &details.email)
                 .of(Kind::Email)
                 .hint("With another address, e-mail codes have to be set up again."),
+            Field::text("phone", "Telephone", &details.phone),
             Field::text("groups", "Groups", &groups.join(", ")).hint("Names separated by commas."),
             Field::check("admin", "This person administers".to_owned(), details.admin),
         ],
@@ -312,12 +322,19 @@ async fn page(
     Ok(ui::show(Frame::new(app, &admin.0, "users", done), &title, blocks))
 }
 
+/// For how long an enrollment link can be good.
+const VALID: [(&str, u64); 4] =
+    [("1 hour", 3_600), (DAY, 86_400), ("7 days", 7 * 86_400), ("30 days", 30 * 86_400)];
+const DAY: &str = "24 hours";
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Order {
     act: String,
+    valid: String,
     name: String,
     email: String,
+    phone: String,
     groups: String,
     admin: String,
     sure: String,
@@ -330,7 +347,7 @@ pub(super) async fn act(
     Form(form): Form<Order>,
 ) -> Result<Response, Fault> {
     if form.act == "enroll" {
-        return enroll(&app, &admin, login).await;
+        return enroll(&app, &admin, login, &form.valid).await;
     }
     let (by, who, own) = (admin.by(&app), login.clone(), admin.0.user.id);
     let work = move |tx: &mut Tx| perform(tx, by, &who, &form, own);
@@ -364,7 +381,7 @@ fn perform(
             let change = UserChange {
                 name: Some(form.name.clone()),
                 email: Some(form.email.clone()),
-                phone: None,
+                phone: Some(form.phone.clone()),
                 admin: Some(admin),
             };
             flow::set(tx, by, login, &change)?;
@@ -416,12 +433,18 @@ fn perform(
     }))
 }
 
-async fn enroll(app: &Arc<App>, admin: &Admin, login: String) -> Result<Response, Fault> {
-    const VALID: Duration = Duration::from_secs(24 * 3600);
+async fn enroll(
+    app: &Arc<App>,
+    admin: &Admin,
+    login: String,
+    valid: &str,
+) -> Result<Response, Fault> {
+    let seconds = VALID.iter().find(|(name, _)| *name == valid).map_or(86_400, |(_, secs)| *secs);
+    let valid = Duration::from_secs(seconds);
     let (by, who) = (admin.by(app), login.clone());
     let token = Token::from_random(*app.rng.bytes());
     let digest = token.digest();
-    let issued = app.store.write(move |tx| flow::enroll(tx, by, &who, digest, VALID)).await;
+    let issued = app.store.write(move |tx| flow::enroll(tx, by, &who, digest, valid)).await;
     let (_, expires) = issued.map_err(refused)?;
     let blocks = enrollment(app, &token, expires);
     page(app, admin, login, "", blocks).await
@@ -449,60 +472,4 @@ pub(super) fn enrollment(
             svg: super::page::qr(&link).as_str().to_owned(),
         },
     ]
-}
-
-pub(super) async fn groups(
-    State(app): State<Arc<App>>,
-    admin: Admin,
-    Query(asked): Query<Asked>,
-) -> Result<Response, Fault> {
-    let (members, places, all) = app
-        .store
-        .read(|view| {
-            let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for user in view.users()? {
-                for group in view.groups_of_user(user.id)? {
-                    members.entry(group).or_default().push(user.details.login.clone());
-                }
-            }
-            for location in view.locations()? {
-                for group in view.groups_of_location(location.id)? {
-                    places.entry(group).or_default().push(location.settings.name.clone());
-                }
-            }
-            let all: Vec<String> = view.groups()?.into_iter().map(|group| group.name).collect();
-            Ok::<_, StoreError>((members, places, all))
-        })
-        .await?;
-    let rows = all
-        .iter()
-        .map(|group| {
-            let who = members.get(group).map_or(&[][..], Vec::as_slice);
-            let shown = who.iter().take(12).cloned().collect::<Vec<_>>().join(", ");
-            let more = if who.len() > 12 { ", …" } else { "" };
-            let places = places.get(group).map_or_else(String::new, |all| all.join(", "));
-            vec![
-                Cell::text(group),
-                Cell::text(who.len()),
-                Cell::Text(format!("{shown}{more}")),
-                Cell::Text(places),
-            ]
-        })
-        .collect();
-    let blocks = vec![
-        Block::Text(
-            "A location without groups is open to everyone. Groups are set on a user's page and on \
-             a location's; one that nobody names is not kept."
-                .to_owned(),
-        ),
-        Block::Table(Table {
-            title: "",
-            headings: vec!["Group", "Members", "Who", "Opens"],
-            rows,
-            empty: "There is no group yet: write its name on a user's page.",
-            ..Table::default()
-        }),
-    ];
-    Ok(ui::show(Frame::new(&app, &admin.0, "groups", &asked.done), "Groups", blocks))
 }

@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use axum::Form;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use mfa_core::connect::EndReason;
 use mfa_core::id::{DeviceId, SessionId};
-use mfa_store::{DeviceSort, ListQuery, SessionSort, StoreError};
+use mfa_store::{DeviceSort, ListQuery, Scope, SessionFilter, SessionSort, Snapshot, StoreError};
 use serde::Deserialize;
 
 use super::fault::Fault;
 use super::login::method_name;
 use super::page::Frame;
+use super::session;
 use super::signed::Admin;
-use super::ui::{self, Block, Cell, Columns, Table, encoded, segment};
+use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Table, encoded, segment};
 use crate::admin::answer::{ago, bytes};
 use crate::app::App;
-use crate::text::utc;
+use crate::text::{count, utc};
 
 /// How long an end waits for gateways to confirm it.
 const CONFIRM: Duration = Duration::from_secs(4);
@@ -51,6 +53,8 @@ pub(super) struct Asked {
     q: String,
     sort: String,
     page: Option<i64>,
+    /// `live`: only those that live.
+    state: String,
     done: String,
 }
 
@@ -66,7 +70,8 @@ impl Asked {
     }
 
     fn link(&self, path: &str, sort: &str, page: i64) -> String {
-        format!("{path}?q={}&sort={}&page={page}", encoded(&self.q), encoded(sort))
+        let state = if self.state == "live" { "&state=live" } else { "" };
+        format!("{path}?q={}&sort={}&page={page}{state}", encoded(&self.q), encoded(sort))
     }
 
     fn pages(&self, path: &str, matching: u64) -> Block {
@@ -83,7 +88,11 @@ pub(super) async fn sessions(
     let now = app.clock.now();
     let order = SESSIONS.order(&asked.sort, (SessionSort::Since, true));
     let query = asked.query(order);
-    let found = app.store.read(move |view| view.session_list(&query)).await?;
+    let filter = SessionFilter { live: asked.state == "live", ..SessionFilter::default() };
+    let read = move |view: &mut Snapshot| {
+        Ok::<_, StoreError>((view.session_list(&query, &filter)?, view.locations()?))
+    };
+    let (found, locations) = app.store.read(read).await?;
     let rows = found
         .entries
         .into_iter()
@@ -108,7 +117,7 @@ pub(super) async fn sessions(
                 Cell::Text(device),
                 Cell::Text(location),
                 Cell::text(method_name(one.method)),
-                Cell::time(utc(one.authorized)),
+                Cell::link(format!("/sessions/{}", one.id), &utc(one.authorized)),
                 Cell::time(ago(Some(one.last_activity), now)),
                 Cell::time(bytes(one.rx_bytes)),
                 Cell::time(bytes(one.tx_bytes)),
@@ -117,8 +126,17 @@ pub(super) async fn sessions(
             ]
         })
         .collect();
+    let shown: [(&str, &'static str); 2] = [("", "Live and ended"), ("live", "Live ones only")];
+    let others = shown.into_iter().filter(|(state, _)| *state != asked.state);
+    let others = others.map(|(state, name)| {
+        let link = format!("/sessions?q={}&state={state}", encoded(&asked.q));
+        (link, name)
+    });
+    let places = core::iter::once(session::EVERYWHERE.to_owned())
+        .chain(locations.into_iter().map(|one| one.settings.name));
     let blocks = vec![
         Block::Search { value: asked.q.clone(), what: "sessions" },
+        Block::Links(others.collect()),
         Block::Table(Table {
             headings: SESSIONS.headings(),
             sorts: SESSIONS.sorts(order, |sort| asked.link("/sessions", sort, 1)),
@@ -131,6 +149,18 @@ pub(super) async fn sessions(
             ..Table::default()
         }),
         asked.pages("/sessions", found.matching),
+        Block::Form(Fields {
+            title: "End many sessions",
+            hint:
+                "Everybody there is disconnected and has to prove a second factor again. You see \
+                   first how many that are."
+                    .to_owned(),
+            action: "/sessions/end-many".to_owned(),
+            fields: vec![Field::choice("location", "Location", places.collect(), "")],
+            button: "End them",
+            danger: true,
+            ..Fields::default()
+        }),
     ];
     Ok(ui::show(Frame::new(&app, &admin.0, "sessions", &asked.done), "Sessions", blocks))
 }
@@ -184,7 +214,7 @@ pub(super) async fn devices(
     let now = app.clock.now();
     let order = DEVICES.order(&asked.sort, (DeviceSort::Name, false));
     let query = asked.query(order);
-    let found = app.store.read(move |view| view.device_list(&query)).await?;
+    let found = app.store.read(move |view| view.device_list(&query, None)).await?;
     let rows = found
         .entries
         .into_iter()
@@ -228,20 +258,43 @@ pub(super) struct Remove {
     device: i64,
     #[serde(default)]
     back: String,
+    #[serde(default)]
+    sure: String,
 }
 
+/// Removes a device, once it was said what that does.
 pub(super) async fn remove_device(
     State(app): State<Arc<App>>,
     admin: Admin,
-    Form(Remove { device, back }): Form<Remove>,
+    Form(Remove { device, back, sure }): Form<Remove>,
 ) -> Result<Response, Fault> {
-    let by = admin.by(&app);
-    app.store.write(move |tx| tx.remove_device(by, DeviceId::new(device))).await?;
+    let (by, id) = (admin.by(&app), DeviceId::new(device));
+    let place =
+        if back.is_empty() { "/devices".to_owned() } else { format!("/users/{}", segment(&back)) };
+    if sure.is_empty() {
+        let found = app
+            .store
+            .read(move |view| {
+                let Some(device) = view.device(id)? else { return Ok(None) };
+                let owner = view.user(device.user)?.map(|user| user.details.login);
+                let live = view.live_sessions(Scope::Device(id))?.len();
+                Ok::<_, StoreError>(Some((device.name, owner.unwrap_or_default(), live)))
+            })
+            .await?;
+        let Some((name, owner, live)) = found else {
+            return Err(Fault::words(StatusCode::NOT_FOUND, "There is no such device."));
+        };
+        let words = format!(
+            "The device {name} of {owner} will be removed, and {} will end. Its addresses become \
+             free; to come back it has to be enrolled anew.",
+            count(live, "session")
+        );
+        let hidden = vec![("device", device.to_string()), ("back", back)];
+        let frame = Frame::new(&app, &admin.0, "devices", "");
+        let ways = ("Remove the device", place);
+        return Ok(ui::ask(frame, "Remove a device", words, "/devices/remove", hidden, ways));
+    }
+    app.store.write(move |tx| tx.remove_device(by, id)).await?;
     app.registry.wake_all();
-    let to = if back.is_empty() {
-        "/devices?done=removed".to_owned()
-    } else {
-        format!("/users/{}?done=removed", segment(&back))
-    };
-    Ok(Redirect::to(&to).into_response())
+    Ok(Redirect::to(&format!("{place}?done=removed")).into_response())
 }

@@ -27,6 +27,17 @@ impl Admin {
     pub(super) fn by(&self, app: &App) -> By {
         By::new(Actor::Admin(self.0.user.id), app.clock.now())
     }
+
+    /// Tells whether a factor was proved a moment ago.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.0.fresh().is_ok()
+    }
+
+    /// Insists on a factor that was proved a moment ago; the page that asks for one leads back to
+    /// `place`.
+    pub(super) fn fresh(&self, place: &str) -> Result<(), Fault> {
+        if self.is_fresh() { Ok(()) } else { Err(Fault::Prove(place.to_owned())) }
+    }
 }
 
 impl FromRequestParts<Arc<App>> for Signed {

@@ -45,6 +45,8 @@ pub(super) enum Block {
     Passkey(&'static str),
     /// Where the list goes on.
     Pages(Vec<(String, String)>),
+    /// Places to go on to: address and name.
+    Links(Vec<(String, &'static str)>),
 }
 
 /// A table.
@@ -194,6 +196,10 @@ pub(super) enum Kind {
     Check,
     /// One of these.
     Choice(Vec<String>),
+    /// Any of these: name, label, and whether it is on.
+    Checks(Vec<(&'static str, String, bool)>),
+    /// Lines of text.
+    Lines,
 }
 
 impl Field {
@@ -212,6 +218,10 @@ impl Field {
         Self { required: true, ..Self::check("sure", label, false) }
     }
 
+    pub(super) fn checks(label: &str, all: Vec<(&'static str, String, bool)>) -> Self {
+        Self { label: label.to_owned(), kind: Kind::Checks(all), ..Self::default() }
+    }
+
     pub(super) fn choice(name: &'static str, label: &str, all: Vec<String>, value: &str) -> Self {
         Self { kind: Kind::Choice(all), ..Self::text(name, label, value) }
     }
@@ -227,6 +237,39 @@ impl Field {
     pub(super) fn hint(self, hint: &str) -> Self {
         Self { hint: hint.to_owned(), ..self }
     }
+}
+
+/// Asks before something is done that takes things away: says what will happen, and does it with a
+/// second click. `hidden` is what the form said that asked for it.
+pub(super) fn ask(
+    frame: Frame<'_>,
+    title: &'static str,
+    words: String,
+    action: &str,
+    hidden: Vec<(&'static str, String)>,
+    (button, back): (&'static str, String),
+) -> Response {
+    let mut hidden = hidden;
+    hidden.push(("sure", "on".to_owned()));
+    let form = Form {
+        title: "What this will do",
+        hint: words,
+        action: action.to_owned(),
+        hidden,
+        button,
+        danger: true,
+        ..Form::default()
+    };
+    let blocks = vec![Block::Form(form), Block::Links(vec![(back, "Go back, and change nothing")])];
+    show(frame, title, blocks)
+}
+
+/// Stands where a form would that needs a factor proved a moment ago: says why, and leads there and
+/// back to `place`.
+pub(super) fn prove(place: &str, why: &str) -> [Block; 2] {
+    let words = format!("{why} So a change needs a factor that was proved in the last 5 minutes.");
+    let link = format!("/login/code?next={}", encoded(place));
+    [Block::Notice("note", words), Block::Links(vec![(link, "Prove it now")])]
 }
 
 /// Shows a page.

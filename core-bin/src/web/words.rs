@@ -1,7 +1,7 @@
 //! Sentences that a page says after something was done. An address names one by its key, so no
 //! address can put words into a page.
 
-const SAID: [(&str, &str); 27] = [
+const SAID: [(&str, &str); 34] = [
     ("saved", "The changes are saved."),
     ("ended", "Disconnected: every connected gateway confirmed that the peer is gone."),
     (
@@ -34,6 +34,16 @@ const SAID: [(&str, &str); 27] = [
     ("others", "All other browsers are signed out."),
     ("sent", "If there is such an account, a mail with a link is on its way."),
     ("location-removed", "The location is removed with its gateways and sessions."),
+    ("renamed", "The group has its new name."),
+    ("group-removed", "The group is removed. Who was in it keeps every access."),
+    ("put-in", "The group has its new members."),
+    ("taken-out", "Taken out of the group."),
+    ("token-removed", "The token is removed: it is worth nothing from now on."),
+    ("imported", "The location is imported with its devices. It needs a gateway now."),
+    (
+        "many-ended",
+        "The sessions have ended. Gateways drop the peers at once, or when they come back.",
+    ),
     ("code-sent", "A code is on its way to your mailbox."),
 ];
 

@@ -6,6 +6,7 @@
 mod client;
 mod driver;
 mod evil;
+mod lab;
 mod sink;
 
 use core::time::Duration;
@@ -196,6 +197,14 @@ fn sign_in(browser: &Browser, url: &str, (login, password): (&str, &str), code: 
     browser.click("form[action='/login/code'] button");
 }
 
+/// Proves the passkey again, and goes on to `place`.
+fn prove_again(browser: &Browser, url: &str, place: &str) {
+    browser.go(&format!("{url}/login/code?next={place}"));
+    browser.says("Use the passkey");
+    browser.click("form[data-passkey] button");
+    until("the proof leads on", || browser.run("return location.pathname") == place);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 #[ignore = "needs Debian's chromium-driver; `cargo xtask test --only browser` runs it"]
 async fn an_administrator_goes_through_the_console() {
@@ -353,6 +362,10 @@ async fn an_administrator_goes_through_the_console() {
         "users",
         "users/ada",
         "groups",
+        "groups/staff",
+        "locations",
+        "locations/import",
+        "tokens",
         "devices",
         "gateways",
         "sessions",
@@ -365,6 +378,54 @@ async fn an_administrator_goes_through_the_console() {
         browser.picture(&page.replace('/', "-"));
     }
 
+    // A token for a program, which takes a factor that was proved a moment ago.
+    prove_again(&browser, &url, "/tokens");
+    browser.says("API tokens");
+    browser.walk("tokens");
+    browser.type_into("[name=name]", "grafana");
+    browser.click("[name='sessions:read']");
+    browser.click("section.form button");
+    browser.says("The token, shown only now");
+    browser.picture("tokens-made");
+    browser.click("[aria-label='Remove: grafana']");
+    browser.says("is refused from now on");
+    browser.picture("tokens-remove");
+    browser.click("section.form button");
+    browser.says("The token is removed");
+
+    // A group, and who is in it.
+    browser.go(&format!("{url}/groups"));
+    browser.type_into("[name=name]", "ops");
+    browser.click("section.form button");
+    browser.says("Nobody is in this group yet");
+    browser.picture("groups-empty");
+    browser.type_into("[name=logins]", "ada, linus");
+    browser.click_labelled("Put in");
+    browser.says("The group has its new members.");
+    browser.click("[aria-label='Take out: linus']");
+    browser.says("Taken out of the group.");
+
+    // A configuration that is there already, tried and then imported.
+    browser.go(&format!("{url}/locations/import"));
+    browser.walk("import");
+    browser.type_into("[name=name]", "lyon");
+    browser.type_into("[name=endpoint]", "vpn.example.com:51822");
+    let own = PrivateKey::from_bytes([97; 32]);
+    let file = format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 10.3.0.1/24\n\n# tablet\n[Peer]\nPublicKey = {}\n\
+         AllowedIPs = 10.3.0.2/32\n",
+        own.expose_base64().as_str(),
+        key(60)
+    );
+    browser.type_into("[name=configuration]", &file);
+    browser.click("section.form button");
+    browser.says("Nothing was imported yet.");
+    browser.says("Devices: tablet.");
+    browser.picture("import-tried");
+    browser.click_labelled("Import it");
+    browser.says("The location is imported with its devices.");
+    browser.says("No gateway serves this location yet");
+
     // Sorted and searched by the server, the log verified.
     browser.go(&format!("{url}/devices?q=LINUS&sort=-added"));
     browser.says("linus");
@@ -375,7 +436,7 @@ async fn an_administrator_goes_through_the_console() {
 
     // Mail: refused in words, set, tried, in force without a restart.
     let sink = Sink::start();
-    browser.go(&format!("{url}/mail"));
+    prove_again(&browser, &url, "/mail");
     browser.says("no SMTP");
     browser.type_into("[name=host]", "mail.example.com");
     browser.type_into("[name=port]", &sink.port.to_string());
@@ -492,7 +553,20 @@ async fn an_administrator_goes_through_the_console() {
     browser.says("Use the passkey");
     browser.click("form[data-passkey] button");
     browser.says("VPN Overview");
-    for page in ["overview?location=hostile", "users", "groups", "devices", "sessions", "audit"] {
+    let group = url::form_urlencoded::byte_serialize(HOSTILE[1].as_bytes()).collect::<String>();
+    let group = format!("groups/{}", group.replace('+', "%20"));
+    for page in [
+        "overview?location=hostile",
+        "users",
+        "groups",
+        &group,
+        "devices",
+        "sessions",
+        "sessions/9",
+        "tokens",
+        "locations",
+        "audit",
+    ] {
         for query in ["", "q=onerror"] {
             let mark = if page.contains('?') { '&' } else { '?' };
             browser.go(&format!("{url}/{page}{mark}{query}"));
@@ -503,7 +577,7 @@ async fn an_administrator_goes_through_the_console() {
     browser.go(&format!("{url}/users?q="));
     browser.picture("users-hostile");
     let search = "%3Cimg%20src%3Dx%20onerror%3D%22window.evil%3D1%22%3E";
-    for page in ["users", "devices", "sessions", "audit", "overview", "login?next="] {
+    for page in ["users", "groups", "devices", "sessions", "audit", "overview", "login?next="] {
         browser.go(&format!("{url}/{page}?q={search}"));
         assert_eq!(browser.run(INERT), 0, "{page}");
     }

@@ -180,12 +180,16 @@ async fn people_are_added_changed_listed_and_removed() {
         let items = page["items"].as_array().unwrap().iter();
         items.map(|user| user["login"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(logins(&page), ["bob", "ada"]);
+    assert_eq!(logins(&page), ["Carol", "bob"], "in whatever case");
     assert_eq!(logins(&program.get("/users?search=CAROL%40").await), ["Carol"]);
     problem(&program.call("get", "/users?sort=phone", Value::Null).await, 400, "bad_request");
 
     let groups = program.get("/groups").await;
-    assert_eq!(groups[0]["members"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        (&groups["items"][0]["name"], &groups["items"][0]["members"]),
+        (&json!("staff"), &json!(3))
+    );
+    assert_eq!(program.get("/users?group=staff&limit=1").await["total"], 3);
     let change = json!({"name": "Bob B.", "active": false, "groups": []});
     let bob = program.call("patch", "/users/bob", change).await.ok();
     assert_eq!((&bob["name"], &bob["active"]), (&json!("Bob B."), &json!(false)));
@@ -200,6 +204,67 @@ async fn people_are_added_changed_listed_and_removed() {
     problem(&program.call("get", "/users/bob", Value::Null).await, 404, "not_found");
     let log = rig.read(|view| view.audit_entries(None, 100)).await;
     assert!(log.iter().any(|e| e.action == "user.remove" && e.actor.starts_with("token:")));
+}
+
+#[tokio::test]
+async fn groups_are_kept_and_their_members_are_named_one_by_one() {
+    let rig = Rig::new().await;
+    let program = Program::with(&rig, "groups", "users:read,users:write", None).await;
+    let added = program.call("post", "/groups", json!({"name": "crew"})).await;
+    assert_eq!(added.status, 201, "{}", added.text);
+    problem(&program.call("post", "/groups", json!({"name": "crew"})).await, 409, "conflict");
+    problem(&program.call("post", "/groups", json!({"name": "a b"})).await, 400, "bad_request");
+    for _ in 0..2 {
+        let put = program.call("put", "/groups/crew/members/ada", Value::Null).await;
+        assert_eq!(put.status, 204, "{}", put.text);
+    }
+    let none = program.call("put", "/groups/crew/members/nobody", Value::Null).await;
+    problem(&none, 404, "not_found");
+    let none = program.call("put", "/groups/none/members/ada", Value::Null).await;
+    problem(&none, 404, "not_found");
+    program.call("patch", "/groups/crew", json!({"name": "sailors"})).await.ok();
+    let list = program.get("/groups?search=SAIL&limit=1&sort=-name").await;
+    assert_eq!((&list["total"], &list["items"][0]["members"]), (&json!(1), &json!(1)), "{list}");
+    assert_eq!(program.get("/users?group=sailors").await["items"][0]["login"], "ada");
+
+    let sites = Program::with(&rig, "sites", "locations:write", None).await;
+    let narrow = json!({"groups": ["sailors"]});
+    sites.call("patch", "/locations/paris", narrow).await.ok();
+    let kept = program.call("delete", "/groups/sailors", Value::Null).await;
+    problem(&kept, 409, "conflict");
+    assert!(kept.text.contains("paris"), "{}", kept.text);
+    sites.call("patch", "/locations/paris", json!({"groups": []})).await.ok();
+    let out = program.call("delete", "/groups/sailors/members/ada", Value::Null).await;
+    assert_eq!(out.status, 204, "{}", out.text);
+    assert_eq!(program.get("/groups?search=sailors").await["items"][0]["members"], 0);
+    assert_eq!(program.call("delete", "/groups/sailors", Value::Null).await.status, 204);
+    let log = rig.read(|view| view.audit_entries(None, 100)).await;
+    for action in ["group.add", "group.rename", "group.remove", "user.groups"] {
+        assert!(log.iter().any(|entry| entry.action == action), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn lists_are_cut_into_pages_that_meet() {
+    let rig = Rig::new().await;
+    for number in 0..5 {
+        rig.add_user(&format!("p{number}"), &["crew"]).await;
+    }
+    let program = Program::with(&rig, "pages", "users:read,devices:read,sessions:read", None).await;
+    let mut seen = Vec::new();
+    for offset in [0, 2, 4, 6] {
+        let page = program.get(&format!("/users?group=crew&limit=2&offset={offset}")).await;
+        assert_eq!(page["total"], 5);
+        let items = page["items"].as_array().unwrap();
+        seen.extend(items.iter().map(|user| user["login"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(seen, ["p0", "p1", "p2", "p3", "p4"]);
+    for list in ["users", "devices", "sessions", "groups"] {
+        for wrong in ["limit=0", "limit=1001", "offset=-1", "sort=nothing", "what=x"] {
+            let answer = program.call("get", &format!("/{list}?{wrong}"), Value::Null).await;
+            problem(&answer, 400, "bad_request");
+        }
+    }
 }
 
 #[tokio::test]
@@ -278,6 +343,12 @@ async fn who_is_connected_is_seen_and_sent_away() {
     assert_eq!(rig.live_sessions().await, 0);
     let ended = program.get("/sessions?ended=true").await;
     assert_eq!(ended["items"][0]["end_reason"], "administrator", "{ended}");
+    assert_eq!(program.get("/sessions").await["total"], 0, "only live ones unless asked");
+    let traced = program.get(&path).await;
+    assert_eq!(traced["session"]["end_reason"], "administrator", "{traced}");
+    assert!(traced["trail"].is_array(), "{traced}");
+    problem(&program.call("get", "/sessions/999", Value::Null).await, 404, "not_found");
+    assert!(program.get("/sessions/delays").await["count"].is_u64());
 
     rig.connect(&device).await;
     let ended = program.call("post", "/sessions/end", json!({"location": "paris"})).await.ok();
@@ -307,6 +378,11 @@ async fn gateways_mail_and_the_log_are_there() {
     let seq = log[0]["seq"].as_i64().unwrap();
     let older = program.get(&format!("/audit?before={seq}")).await;
     assert_eq!(older[0]["seq"], seq - 1);
+    let kept = program.get(&format!("/audit/export?after={}", seq - 1)).await;
+    assert_eq!((&kept[0]["seq"], kept.as_array().unwrap().len()), (&json!(seq), 1), "{kept}");
+    assert_eq!(kept[0]["hash"].as_str().unwrap().len(), 64);
+    let verdict = program.get("/audit/verify").await;
+    assert_eq!((&verdict["whole"], &verdict["entries"]), (&json!(true), &json!(seq)), "{verdict}");
 }
 
 #[tokio::test]

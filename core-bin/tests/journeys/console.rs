@@ -177,7 +177,15 @@ async fn other_sites_cannot_post_anything() {
         "/users/ada",
         "/gateways",
         "/gateways/remove",
+        "/groups",
+        "/groups/staff",
+        "/locations/import",
+        "/tokens",
+        "/tokens/remove",
+        "/audit/verify",
+        "/audit/export",
         "/sessions/end",
+        "/sessions/end-many",
         "/devices/remove",
         "/mail",
         "/account",
@@ -213,7 +221,21 @@ async fn a_user_who_does_not_administer_sees_only_the_own_account() {
     ada.sign_in("ada").await;
     let own = ada.get("/account").await;
     assert!(own.text.contains("My methods") && !own.text.contains("/audit"), "{}", own.text);
-    for path in ["/overview", "/users", "/users/ada", "/gateways", "/audit", "/mail", "/sessions"] {
+    for path in [
+        "/overview",
+        "/users",
+        "/users/ada",
+        "/gateways",
+        "/groups",
+        "/groups/staff",
+        "/tokens",
+        "/locations",
+        "/locations/import",
+        "/audit",
+        "/mail",
+        "/sessions",
+        "/sessions/1",
+    ] {
         assert_eq!(ada.get(path).await.status, 403, "{path}");
     }
     let added = ada.post("/account", &[("act", "add-device")]).await;
@@ -353,7 +375,10 @@ async fn what_the_command_line_does_to_people_and_gateways_the_pages_do() {
     assert!(rig.read(|view| view.user_by_login("bob")).await.is_none());
     let token = grace.post("/gateways", &[("location", "paris"), ("name", "gw1")]).await;
     assert!(token.text.contains("gateway-bin enroll --core"), "{}", token.text);
-    grace.post("/gateways/remove", &[("name", "gw1")]).await;
+    let said = grace.post("/gateways/remove", &[("name", "gw1")]).await;
+    assert!(said.text.contains("gw1 will be shut out"), "{}", said.text);
+    assert!(rig.read(|view| view.gateway_by_name("gw1")).await.is_some(), "not done yet");
+    grace.post("/gateways/remove", &[("name", "gw1"), ("sure", "on")]).await;
     assert!(rig.read(|view| view.gateway_by_name("gw1")).await.is_none());
     let audit = grace.get("/audit?q=user.remove").await;
     let named = "data-th=\"Who\" class=\"nowrap\">grace<";
@@ -362,9 +387,209 @@ async fn what_the_command_line_does_to_people_and_gateways_the_pages_do() {
     assert!(hers.text.contains("user.remove"), "found by name: {}", hers.text);
     let verified = grace.post("/audit/verify", &[]).await;
     assert!(verified.text.contains("The log is whole"), "{}", verified.text);
-    for path in ["/groups", "/devices", "/sessions", "/mail", "/users/ada"] {
-        assert_eq!(grace.get(path).await.status, 200, "{path}");
+    let kept = grace.post("/audit/export", &[("after", "3")]).await;
+    assert!(
+        kept.text.starts_with("{\"seq\":4,") && kept.text.contains("\"hash\":"),
+        "{}",
+        kept.text
+    );
+    assert_eq!(kept.headers["content-disposition"], "attachment; filename=\"audit.jsonl\"");
+    let other = [("location", "paris"), ("name", "gw2"), ("legacy", "on")];
+    let token = grace.post("/gateways", &other).await;
+    assert!(token.text.contains("Settings of the gateway"), "{}", token.text);
+    for path in ["/groups", "/devices", "/sessions", "/mail", "/users/ada", "/tokens", "/locations"]
+    {
+        let page = grace.get(path).await;
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.text.len() < 150_000, "{path}");
     }
+}
+
+#[tokio::test]
+async fn groups_are_kept_on_their_pages() {
+    let rig = Rig::new().await;
+    let mut grace = Browser::grace(&rig).await;
+    grace.sign_in("grace").await;
+    assert_eq!(place(&grace.post("/groups", &[("name", "crew")]).await), "/groups/crew?done=added");
+    let twice = grace.post("/groups", &[("name", "crew")]).await;
+    assert!(twice.text.contains("There is a group crew already."), "{}", twice.text);
+    let unknown = grace.post("/groups/crew", &[("act", "put-in"), ("logins", "ada, bob")]).await;
+    assert!(unknown.text.contains("There is no user bob"), "{}", unknown.text);
+    grace.post("/groups/crew", &[("act", "put-in"), ("logins", "ada, grace")]).await;
+    let page = grace.get("/groups/crew").await;
+    for words in ["Take out: ada", "Take out: grace", "No location is for this group."] {
+        assert!(page.text.contains(words), "{words} in {}", page.text);
+    }
+    grace.post("/groups/crew", &[("act", "take-out"), ("logins", "grace")]).await;
+    let moved = grace.post("/groups/crew", &[("act", "rename"), ("name", "sailors")]).await;
+    assert_eq!(place(&moved), "/groups/sailors?done=renamed");
+    assert_eq!(grace.get("/groups/crew").await.status, 404);
+    let ada = rig.read(|view| view.user_by_login("ada")).await.unwrap().id;
+    let groups = rig.read(move |view| view.groups_of_user(ada)).await;
+    assert!(groups.contains(&"sailors".to_owned()), "{groups:?}");
+    let unsure = grace.post("/groups/sailors", &[("act", "remove")]).await;
+    assert_eq!(unsure.status, 400);
+    grace.post("/groups/sailors", &[("act", "remove"), ("sure", "on")]).await;
+    assert_eq!(grace.get("/groups/sailors").await.status, 404);
+    let log = rig.read(|view| view.audit_entries(None, 100)).await;
+    for action in ["group.add", "group.rename", "group.remove"] {
+        let row = log.iter().find(|entry| entry.action == action);
+        assert!(row.is_some_and(|row| row.actor.starts_with("admin:")), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_made_with_a_fresh_factor_shown_once_and_removed() {
+    let rig = Rig::new().await;
+    let mut grace = Browser::grace(&rig).await;
+    grace.sign_in("grace").await;
+    let form =
+        [("name", "grafana"), ("sessions:read", "on"), ("valid", "30 days"), ("user", "grace")];
+    let none = grace.post("/tokens", &[("name", "grafana")]).await;
+    assert!(none.text.contains("needs at least one scope"), "{}", none.text);
+    let made = grace.post("/tokens", &form).await;
+    let secret = made.text.split("shown only now\">").nth(1).unwrap().split('<').next().unwrap();
+    assert!(secret.len() >= 43, "{}", made.text);
+    let call = |path: &'static str| {
+        let request = Request::get(path)
+            .header(axum::http::header::AUTHORIZATION, format!("Bearer {secret}"))
+            .body(Body::empty());
+        rig.send(HOME, request.unwrap())
+    };
+    assert_eq!(call("/api/v1/sessions").await.status, 200);
+    assert_eq!(call("/api/v1/users").await.status, 403, "its scopes and no more");
+    let list = grace.get("/tokens").await;
+    assert!(list.text.contains("grafana") && !list.text.contains(secret), "shown once");
+
+    let said = grace.post("/tokens/remove", &[("name", "grafana")]).await;
+    assert!(said.text.contains("is refused from now on"), "{}", said.text);
+    assert_eq!(call("/api/v1/sessions").await.status, 200, "not done yet");
+    grace.post("/tokens/remove", &[("name", "grafana"), ("sure", "on")]).await;
+    assert_eq!(call("/api/v1/sessions").await.status, 401);
+
+    rig.clock.advance(login::FRESH);
+    let stale = grace.get("/tokens").await;
+    assert!(stale.text.contains("/login/code?next=%2Ftokens"), "{}", stale.text);
+    assert!(!stale.text.contains("action=\"/tokens\""), "no form that would be refused");
+    assert_eq!(place(&grace.post("/tokens", &form).await), "/login/code?next=%2Ftokens");
+    let tokens = rig.read(mfa_store::Snapshot::api_tokens).await;
+    assert!(tokens.is_empty(), "{tokens:?}");
+}
+
+#[tokio::test]
+async fn mail_is_set_with_a_fresh_factor_only() {
+    let rig = Rig::new().await;
+    let mut grace = Browser::grace(&rig).await;
+    grace.sign_in("grace").await;
+    rig.clock.advance(login::FRESH);
+    let form = [
+        ("host", "127.0.0.1"),
+        ("port", "2525"),
+        ("tls", "None: only for a server on this host"),
+        ("password", ""),
+        ("sender", "vpn@example.com"),
+    ];
+    let page = grace.get("/mail").await;
+    assert!(page.text.contains("/login/code?next=%2Fmail"), "{}", page.text);
+    assert!(!page.text.contains("name=\"host\""), "no form that would be refused");
+    for (path, form) in [("/mail", &form[..]), ("/mail/remove", &[("sure", "on")])] {
+        assert_eq!(place(&grace.post(path, form).await), "/login/code?next=%2Fmail", "{path}");
+    }
+    assert!(rig.read(mfa_store::Snapshot::mail_settings).await.is_none(), "nothing was set");
+    let code = grace.code();
+    let back =
+        grace.post("/login/code", &[("method", "totp"), ("code", &code), ("next", "/mail")]).await;
+    assert_eq!(place(&back), "/mail");
+    assert_eq!(place(&grace.post("/mail", &form).await), "/mail?done=saved");
+}
+
+#[tokio::test]
+async fn a_configuration_is_tried_first_and_then_imported() {
+    let rig = Rig::new().await;
+    let mut grace = Browser::grace(&rig).await;
+    grace.sign_in("grace").await;
+    let [own, peer] = [[21; 32], [22; 32]].map(wg_types::PrivateKey::from_bytes);
+    let own = own.expose_base64();
+    let text = |address: &str| {
+        format!(
+            "[Interface]\nPrivateKey = {}\nAddress = 10.8.0.1/24\nPostUp = x\n\n# <b>tablet\n[Peer]\n\
+             PublicKey = {}\nAllowedIPs = {address}\n{}",
+            own.as_str(),
+            peer.public_key(),
+            "# more than other forms may carry\n".repeat(700)
+        )
+    };
+    let (good, bad) = (text("10.8.0.2/32"), text("10.9.0.2/32"));
+    let form = |text| {
+        [
+            ("name", "old"),
+            ("user", "ada"),
+            ("endpoint", "vpn.example.com:51820"),
+            ("mfa", "on"),
+            ("configuration", text),
+        ]
+    };
+    let wrong = grace.post("/locations/import", &form(&bad)).await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text.contains("Line 9: 10.9.0.2 is in none"), "{}", &wrong.text[..3000]);
+    let tried = grace.post("/locations/import", &form(&good)).await;
+    for words in [
+        "The location old with 1 device of ada",
+        "&#60;b&#62;tablet",
+        "line 4: postup has no meaning here",
+    ] {
+        assert!(tried.text.contains(words), "{words} in {}", &tried.text[..4000]);
+    }
+    assert!(rig.read(|view| view.location_by_name("old")).await.is_none(), "only tried");
+    let log = rig.read(|view| view.audit_entries(None, 100)).await;
+    assert!(log.iter().all(|entry| !entry.detail.contains("\"old\"")), "a trial is no change");
+    let mut sure = form(&good).to_vec();
+    sure.push(("sure", "on"));
+    let done = grace.post("/locations/import", &sure).await;
+    assert_eq!(place(&done), "/overview?location=old&done=imported", "{}", done.text);
+    let device = rig.read(move |view| view.device_by_key(&peer.public_key())).await.unwrap();
+    assert_eq!(device.name, "<b>tablet");
+    assert_unmarked(&grace.get("/devices").await, "<b>tablet");
+    let list = grace.get("/locations").await;
+    assert!(list.text.contains("Authenticator app") && list.text.contains("vpn.example.com:51820"));
+}
+
+#[tokio::test]
+async fn what_takes_something_away_is_said_before() {
+    let rig = Rig::new().await;
+    let mut grace = Browser::grace(&rig).await;
+    let device = rig.enroll_with_totp("ada").await;
+    rig.connect(&device).await;
+    grace.sign_in("grace").await;
+    let session = grace.get("/sessions?state=live").await;
+    let path = session.text.split("href=\"/sessions/").nth(1).unwrap().split('"').next().unwrap();
+    let path = format!("/sessions/{path}");
+    let one = grace.get(&path).await;
+    for words in ["Tunnel address", "live", "Revoke"] {
+        assert!(one.text.contains(words), "{words} in {}", one.text);
+    }
+    for place in ["paris", "Every location"] {
+        let said = grace.post("/sessions/end-many", &[("location", place)]).await;
+        assert!(said.text.contains("1 session at"), "{}", said.text);
+    }
+    let nowhere = grace.post("/sessions/end-many", &[("location", "rome")]).await;
+    assert_eq!(nowhere.status, 400);
+    assert_eq!(rig.live_sessions().await, 1, "not done yet");
+    let devices = grace.get("/devices").await;
+    let id = devices.text.split("name=\"device\" value=\"").nth(1).unwrap();
+    let id = id.split('"').next().unwrap().to_owned();
+    let said = grace.post("/devices/remove", &[("device", &id)]).await;
+    assert!(said.text.contains("of ada will be removed, and 1 session will end"), "{}", said.text);
+    assert_eq!(rig.live_sessions().await, 1, "not done yet");
+    let done = grace.post("/sessions/end-many", &[("location", "paris"), ("sure", "on")]).await;
+    assert_eq!(place(&done), "/sessions?done=many-ended");
+    assert_eq!(rig.live_sessions().await, 0);
+    let ended = grace.get(&path).await;
+    assert!(ended.text.contains("How the end reached the gateways"), "{}", ended.text);
+    let live = grace.get("/sessions?state=live").await;
+    assert!(!live.text.contains("href=\"/sessions/1\""), "{}", live.text);
+    grace.post("/devices/remove", &[("device", &id), ("sure", "on")]).await;
+    assert!(rig.read(mfa_store::Snapshot::devices).await.is_empty());
 }
 
 #[tokio::test]
@@ -394,6 +619,12 @@ async fn names_cannot_become_markup() {
             let page = grace.post("/users", &bad).await;
             assert_unmarked(&page, text);
         }
+        for (path, field) in [("/groups", "name"), ("/tokens", "name"), ("/tokens", "user")] {
+            let form = [("name", "fine"), ("users:read", "on"), (field, text)];
+            assert_unmarked(&grace.post(path, &form).await, text);
+        }
+        let import = [("name", text), ("user", text), ("endpoint", text), ("configuration", text)];
+        assert_unmarked(&grace.post("/locations/import", &import).await, text);
         let query = url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         for path in [
             format!("/users?q={query}"),
@@ -402,6 +633,9 @@ async fn names_cannot_become_markup() {
             format!("/audit?q={query}"),
             format!("/devices?q={query}"),
             format!("/users/{login}"),
+            format!("/groups?q={query}"),
+            format!("/groups/{query}"),
+            format!("/sessions?q={query}&state={query}"),
             format!("/login?next={query}&done={query}"),
             format!("/join?token={query}"),
             format!("/reset?token={query}"),

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use std::collections::BTreeMap;
 
-use mfa_core::id::{GatewayId, SessionId};
+use mfa_core::id::SessionId;
 use mfa_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use super::super::answer::{bytes, table, time};
 use super::super::{AdminError, Answer, Desk};
 use super::{Named, describe, name};
 use crate::flows::session::SessionError;
+use crate::view::{self, Delays, StepView};
 
 /// Upper bounds of the histogram, in milliseconds.
 const BUCKETS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 30_000, 120_000];
@@ -21,73 +22,54 @@ pub(super) async fn show(desk: &Desk, number: i64) -> Result<Answer, AdminError>
         .store
         .read(move |view| {
             let Some(info) = view.session(id)? else { return Ok(None) };
-            let gateways: BTreeMap<GatewayId, String> =
-                view.gateways()?.into_iter().map(|gateway| (gateway.id, gateway.name)).collect();
-            Ok::<_, mfa_store::StoreError>(Some((name(view, info)?, view.trail(id)?, gateways)))
+            Ok::<_, mfa_store::StoreError>(Some((name(view, info)?, view::trail(view, id)?)))
         })
         .await?;
-    let Some((session, trail, gateways)) = found else {
+    let Some((session, trail)) = found else {
         return Err(SessionError::NotFound(number).into());
     };
-    let called =
-        |id: GatewayId| gateways.get(&id).cloned().unwrap_or_else(|| format!("gateway {id}"));
     let decided = session.info.ended.map(|(at, _)| at);
-    let mut rows = Vec::new();
-    let mut steps = Vec::new();
-    for passed in &trail.passed {
-        let cut = trail.cuts.iter().find(|cut| cut.gateway == passed.gateway);
-        let last = cut.map_or_else(
-            || "not known".to_owned(),
-            |cut| format!("{} / {}", bytes(cut.rx_bytes), bytes(cut.tx_bytes)),
-        );
-        let times = [passed.committed, passed.sent, passed.applied, passed.verified];
-        let mut row = vec![called(passed.gateway)];
-        row.extend(times.map(|at| after(decided, at)));
-        row.push(last);
-        rows.push(row);
-        steps.push(json!({
-            "gateway": called(passed.gateway),
-            "revision": passed.revision,
-            "committed_at": time(Some(passed.committed)),
-            "sent_at": time(Some(passed.sent)),
-            "applied_at": time(Some(passed.applied)),
-            "verified_at": time(Some(passed.verified)),
-            "rx_bytes": cut.map(|cut| cut.rx_bytes),
-            "tx_bytes": cut.map(|cut| cut.tx_bytes),
-        }));
-    }
+    let rows: Vec<Vec<String>> = trail
+        .iter()
+        .map(|step| {
+            let last = step.last.map_or_else(
+                || "not known".to_owned(),
+                |(rx, tx)| format!("{} / {}", bytes(rx), bytes(tx)),
+            );
+            let times = [step.committed, step.sent, step.applied, step.verified];
+            let mut row = vec![step.gateway.clone()];
+            row.extend(times.map(|at| after(decided, at)));
+            row.push(last);
+            row
+        })
+        .collect();
     let headings = ["gateway", "committed", "sent", "applied", "verified", "last received / sent"];
     let none = "No gateway has acknowledged an end.";
     let text = format!("{}\n\n{}", sentence(&session), table(&headings, &rows, none));
     let mut answer = describe(&session);
     if let Value::Object(fields) = &mut answer {
-        fields.insert("trail".to_owned(), Value::Array(steps));
+        let steps: Vec<StepView> = trail.iter().map(StepView::from).collect();
+        fields.insert("trail".to_owned(), json!(steps));
     }
     Ok(Answer::new(answer, text))
 }
 
 pub(super) async fn delays(desk: &Desk, prometheus: bool) -> Result<Answer, AdminError> {
     let delays = desk.store.read(mfa_store::Snapshot::end_delays).await?;
-    let count: u64 = delays.values().sum();
-    let json = json!({
-        "count": count,
-        "p50_millis": quantile(&delays, 50),
-        "p99_millis": quantile(&delays, 99),
-        "longest_millis": delays.keys().next_back(),
-    });
+    let sum = Delays::of(&delays);
     let text = if prometheus {
         histogram(&delays)
-    } else if let Some(longest) = delays.keys().next_back() {
-        let (half, most) = (quantile(&delays, 50), quantile(&delays, 99));
+    } else if let Some(longest) = sum.longest_millis {
         format!(
-            "{count} ends on gateways: half within {} ms, 99 % within {} ms, the longest {longest} ms",
-            half.unwrap_or_default(),
-            most.unwrap_or_default()
+            "{} ends on gateways: half within {} ms, 99 % within {} ms, the longest {longest} ms",
+            sum.count,
+            sum.p50_millis.unwrap_or_default(),
+            sum.p99_millis.unwrap_or_default()
         )
     } else {
         "No end is on record that a gateway has acknowledged.".to_owned()
     };
-    Ok(Answer::new(json, text))
+    Ok(Answer::new(json!(sum), text))
 }
 
 fn sentence(session: &Named) -> String {
@@ -105,17 +87,6 @@ fn sentence(session: &Named) -> String {
 fn after(decided: Option<Timestamp>, at: Timestamp) -> String {
     let Some(decided) = decided else { return String::new() };
     format!("+{} ms", at.as_unix_millis().saturating_sub(decided.as_unix_millis()))
-}
-
-/// The delay within which `percent` of 100 ends were done; `None` without an end.
-fn quantile(delays: &BTreeMap<u64, u64>, percent: u64) -> Option<u64> {
-    let count: u64 = delays.values().sum();
-    let enough = count.saturating_mul(percent).div_ceil(100);
-    let mut so_far = 0_u64;
-    delays.iter().find_map(|(delay, count)| {
-        so_far = so_far.saturating_add(*count);
-        (so_far >= enough).then_some(*delay)
-    })
 }
 
 fn histogram(delays: &BTreeMap<u64, u64>) -> String {
@@ -156,7 +127,5 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
-        assert_eq!((quantile(&delays, 50), quantile(&delays, 99)), (Some(4), Some(200_000)));
-        assert_eq!(quantile(&BTreeMap::new(), 50), None);
     }
 }
