@@ -159,6 +159,31 @@ pub(crate) const fn psk_place(id: i64) -> Place {
     Place { table: TABLE, column: "psk", row: id }
 }
 
+/// Leaves the sessions of a scope.
+macro_rules! within {
+    ($rows:expr, $scope:expr) => {
+        match $scope {
+            Scope::Session(id) => $rows.filter(session::id.eq(id.get())),
+            Scope::Device(id) => $rows.filter(session::device_id.eq(id.get())),
+            Scope::DeviceAt(device, location) => $rows
+                .filter(session::device_id.eq(device.get()))
+                .filter(session::location_id.eq(location.get())),
+            Scope::User(id) => $rows.filter(session::user_id.eq(id.get())),
+            Scope::UserAt(user, location) => $rows
+                .filter(session::user_id.eq(user.get()))
+                .filter(session::location_id.eq(location.get())),
+            Scope::UserMethod(user, method) => $rows
+                .filter(session::user_id.eq(user.get()))
+                .filter(session::method.eq(method.code())),
+            Scope::Location(id) => $rows.filter(session::location_id.eq(id.get())),
+            Scope::Method(location, method) => $rows
+                .filter(session::location_id.eq(location.get()))
+                .filter(session::method.eq(method.code())),
+            Scope::All => $rows,
+        }
+    };
+}
+
 impl Snapshot {
     /// Returns the session `id`, live or ended.
     ///
@@ -181,28 +206,23 @@ impl Snapshot {
     /// What the database reports.
     pub fn live_sessions(&mut self, scope: Scope) -> Result<Vec<SessionInfo>, StoreError> {
         let live = session::table.filter(session::ended_at.is_null()).into_boxed();
-        let live = match scope {
-            Scope::Session(id) => live.filter(session::id.eq(id.get())),
-            Scope::Device(id) => live.filter(session::device_id.eq(id.get())),
-            Scope::DeviceAt(device, location) => live
-                .filter(session::device_id.eq(device.get()))
-                .filter(session::location_id.eq(location.get())),
-            Scope::User(id) => live.filter(session::user_id.eq(id.get())),
-            Scope::UserAt(user, location) => live
-                .filter(session::user_id.eq(user.get()))
-                .filter(session::location_id.eq(location.get())),
-            Scope::UserMethod(user, method) => live
-                .filter(session::user_id.eq(user.get()))
-                .filter(session::method.eq(method.code())),
-            Scope::Location(id) => live.filter(session::location_id.eq(id.get())),
-            Scope::Method(location, method) => live
-                .filter(session::location_id.eq(location.get()))
-                .filter(session::method.eq(method.code())),
-            Scope::All => live,
-        };
-        let rows: Vec<Row> =
-            live.order(session::id.asc()).select(Row::as_select()).load(&mut self.conn)?;
+        let rows: Vec<Row> = within!(live, scope)
+            .order(session::id.asc())
+            .select(Row::as_select())
+            .load(&mut self.conn)?;
         rows.into_iter().map(SessionInfo::try_from).collect()
+    }
+
+    /// Counts the live sessions of `scope`.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn live_count(&mut self, scope: Scope) -> Result<usize, StoreError> {
+        let live = session::table.filter(session::ended_at.is_null());
+        let live = live.select(diesel::dsl::count_star()).into_boxed();
+        let count: i64 = within!(live, scope).get_result(&mut self.conn)?;
+        Ok(usize::try_from(count).unwrap_or_default())
     }
 
     /// Lists the newest `limit` sessions, live and ended, newest first.

@@ -37,7 +37,7 @@ pub(super) async fn run(desk: &Desk, command: DeviceCommand) -> Result<Answer, A
                 .store
                 .read(move |view| {
                     let found = flow::find(view, &name)?;
-                    let sessions = view.live_sessions(Scope::Device(found.id))?.len();
+                    let sessions = view.live_count(Scope::Device(found.id))?;
                     Ok::<_, AdminError>((found, sessions))
                 })
                 .await?;
@@ -65,7 +65,7 @@ async fn list(desk: &Desk, login: Option<String>) -> Result<Answer, AdminError> 
             let mut all = Vec::new();
             for device in devices {
                 let owner = view.user(device.user)?.map(|user| user.details.login);
-                let sessions = view.live_sessions(Scope::Device(device.id))?.len();
+                let sessions = view.live_count(Scope::Device(device.id))?;
                 all.push((device, owner.unwrap_or_default(), sessions));
             }
             Ok::<_, AdminError>(all)

@@ -257,7 +257,7 @@ pub(super) async fn run(desk: &Desk, command: LocationCommand) -> Result<Answer,
                 .store
                 .read(move |view| {
                     let location = flow::find(view, &which)?;
-                    Ok::<_, AdminError>(view.live_sessions(Scope::Location(location.id))?.len())
+                    Ok::<_, AdminError>(view.live_count(Scope::Location(location.id))?)
                 })
                 .await?;
             let live = count(live, "session");
@@ -411,7 +411,7 @@ async fn list(desk: &Desk) -> Result<Answer, AdminError> {
         .read(|view| {
             let mut all = Vec::new();
             for location in view.locations()? {
-                let live = view.live_sessions(Scope::Location(location.id))?.len();
+                let live = view.live_count(Scope::Location(location.id))?;
                 let groups = view.groups_of_location(location.id)?;
                 all.push((location, live, groups));
             }

@@ -79,7 +79,7 @@ pub(super) async fn run(desk: &Desk, command: SessionCommand) -> Result<Answer, 
                 _ => Which::All,
             };
             if all {
-                let live = desk.store.read(|view| view.live_sessions(Scope::All)).await?.len();
+                let live = desk.store.read(|view| view.live_count(Scope::All)).await?;
                 consent.to(&format!("{} will end", count(live, "session")))?;
             }
             let by = desk.by();

@@ -235,7 +235,7 @@ async fn show(desk: &Desk, login: String) -> Result<Answer, AdminError> {
             let devices = view.devices_of(user.id)?;
             let methods = view.enabled_methods(user.id)?.to_string();
             let groups = view.groups_of_user(user.id)?;
-            let sessions = view.live_sessions(Scope::User(user.id))?.len();
+            let sessions = view.live_count(Scope::User(user.id))?;
             Ok::<_, AdminError>((user, devices, methods, groups, sessions))
         })
         .await?;
@@ -285,7 +285,7 @@ async fn set_active(desk: &Desk, login: String, active: bool) -> Result<Answer, 
         .store
         .write(move |tx| {
             let user = flow::find(tx, &who)?;
-            let sessions = tx.live_sessions(Scope::User(user.id))?.len();
+            let sessions = tx.live_count(Scope::User(user.id))?;
             flow::set_active(tx, by, &who, active)?;
             Ok::<_, AdminError>(sessions)
         })

@@ -24,8 +24,8 @@ const ORDERS: &[(&str, ())] = &[("name", ())];
 pub(super) fn add(api: &mut Api) {
     use Operation as Op;
     let list = Op::get("/groups", "listGroups", UsersRead).says(
-        "List groups, how many people are in each and which locations are for it. \
-         `/users?group=NAME` lists who is in one.",
+        "List groups, how many people are in each and which locations are for it. The list of \
+         users says who is in one.",
     );
     api.add(list.paged(&["name"]).answers_page::<GroupView>(), list_groups);
     let create = Op::post("/groups", "addGroup", UsersWrite)

@@ -38,7 +38,7 @@ impl DeviceView {
             user: login,
             public_key: device.public_key.to_string(),
             last_heard_at: device.last_poll.map(|poll| time(poll.at)),
-            sessions: view.live_sessions(Scope::Device(device.id))?.len(),
+            sessions: view.live_count(Scope::Device(device.id))?,
             created_at: time(device.created),
             name: device.name,
         })

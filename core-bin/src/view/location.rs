@@ -108,7 +108,7 @@ impl LocationView {
             config_version: location.config_version,
             created_at: time(location.created),
             warnings: warning.iter().map(ToString::to_string).collect(),
-            sessions: view.live_sessions(Scope::Location(location.id))?.len(),
+            sessions: view.live_count(Scope::Location(location.id))?,
         })
     }
 }

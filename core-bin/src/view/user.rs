@@ -69,7 +69,7 @@ impl UserView {
             devices: view.devices_of(id)?.len(),
             methods: view.enabled_methods(id)?.iter().map(Method::code).collect(),
             groups: view.groups_of_user(id)?,
-            sessions: view.live_sessions(Scope::User(id))?.len(),
+            sessions: view.live_count(Scope::User(id))?,
         })
     }
 }

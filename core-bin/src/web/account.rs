@@ -20,6 +20,7 @@ use super::page::{self, Frame};
 use super::people::enrollment;
 use super::signed::Signed;
 use super::ui::{self, Block, Cell, Field, Form as Fields, Kind, Table};
+use super::words::why;
 use crate::admin::answer::{ago, bytes};
 use crate::app::App;
 use crate::flows::device as devices;
@@ -181,10 +182,9 @@ async fn page(
             for session in view.sessions_of(user.id, HISTORY)? {
                 let device = view.device(session.subject.device)?.map(|d| d.name);
                 let location = view.location(session.subject.location)?.map(|l| l.settings.name);
-                let end = session.ended.map_or_else(
-                    || "connected".to_owned(),
-                    |(_, reason)| reason.code().replace('_', " "),
-                );
+                let end = session
+                    .ended
+                    .map_or_else(|| "connected".to_owned(), |(_, reason)| why(reason).to_owned());
                 rows.push(vec![
                     Cell::time(utc(session.authorized)),
                     Cell::Text(device.unwrap_or_default()),

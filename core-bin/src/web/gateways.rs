@@ -95,9 +95,14 @@ async fn page(
         title: "",
         headings,
         rows,
-        empty: "There is no gateway yet. Issue a token below and run the command on its host.",
+        empty: "There is no gateway yet. A token, issued below, makes a host one.",
         ..Table::default()
     }));
+    if locations.is_empty() {
+        blocks.push(Block::Text("A gateway serves a location, and there is none yet.".to_owned()));
+        blocks.push(Block::Links(vec![("/locations/new".to_owned(), "Add a location")]));
+        return Ok(ui::show(Frame::new(app, &admin.0, "gateways", done), "Gateways", blocks));
+    }
     let names = locations.into_iter().map(|location| location.settings.name).collect();
     blocks.push(Block::Form(Fields {
         title: "Add a gateway, or enroll one anew",

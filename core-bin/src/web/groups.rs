@@ -143,7 +143,7 @@ pub(super) async fn show(
                 Cell::link(format!("/users/{}", segment(login)), login),
                 Cell::text(&user.details.name),
                 state(user),
-                Cell::text(view.live_sessions(Scope::User(user.id))?.len()),
+                Cell::text(view.live_count(Scope::User(user.id))?),
                 Cell::Post {
                     action: action.clone(),
                     fields: vec![("act", "take-out".to_owned()), ("logins", login.clone())],

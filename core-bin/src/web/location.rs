@@ -25,6 +25,7 @@ use super::ui::{encoded, segment};
 use crate::app::App;
 use crate::flows::location::{self as flow, LocationChange, LocationError};
 use crate::mail;
+use crate::view::LocationView;
 
 /// The form as it is filled in.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -67,6 +68,10 @@ struct Edit<'a> {
     /// Why e-mail codes cannot be offered; empty: they can.
     email_off: &'static str,
     all_groups: Vec<String>,
+    /// The gateways' public key; empty for a new one.
+    key: String,
+    /// What is wrong with the settings as they are.
+    warnings: Vec<String>,
 }
 
 impl Filled {
@@ -211,10 +216,21 @@ async fn page(
     problem: String,
     effects: Vec<String>,
 ) -> Result<Response, Fault> {
-    let groups = app.store.read(mfa_store::Snapshot::groups).await?;
+    let name = old.to_owned();
+    let (groups, now) = app
+        .store
+        .read(move |view| {
+            let now = view.location_by_name(&name)?;
+            let now = now.map(|now| LocationView::of(view, &now)).transpose()?;
+            Ok::<_, StoreError>((view.groups()?, now))
+        })
+        .await?;
+    let (key, warnings) = now.map(|now| (now.public_key, now.warnings)).unwrap_or_default();
     let bad = !problem.is_empty();
     let edit = Edit {
-        frame: Frame::new(app, &admin.0, "overview", ""),
+        frame: Frame::new(app, &admin.0, "locations", ""),
+        key,
+        warnings,
         old: old.to_owned(),
         action: if old.is_empty() {
             "/locations/new".to_owned()

@@ -65,7 +65,7 @@ pub(super) async fn list(
                         groups.join(", ")
                     }),
                     Cell::text(here),
-                    Cell::text(view.live_sessions(Scope::Location(one.id))?.len()),
+                    Cell::text(view.live_count(Scope::Location(one.id))?),
                     Cell::link(format!("/locations/{}/edit", segment(&settings.name)), "Edit"),
                 ]);
             }

@@ -19,6 +19,7 @@ use super::login::method_name;
 use super::page::{self, Frame};
 use super::signed::Admin;
 use super::ui::{encoded, segment};
+use super::words::why;
 use crate::admin::answer::{ago, bytes};
 use crate::app::App;
 use crate::link::registry::Connected;
@@ -116,7 +117,7 @@ struct EndedRow {
     login: String,
     device: String,
     when: String,
-    why: String,
+    why: &'static str,
 }
 
 /// What the store says of a location.
@@ -233,7 +234,7 @@ pub(super) async fn show(
                 login: login.clone(),
                 device: device.clone(),
                 when: ago(Some(*at), now),
-                why: session.ended.map_or("", |(_, reason)| reason.code()).replace('_', " "),
+                why: session.ended.map_or("", |(_, reason)| why(reason)),
             })
             .collect(),
         name,

@@ -191,7 +191,7 @@ async fn page(
             let devices = view.devices_of(user.id)?;
             let methods = (view.enabled_methods(user.id)?, view.passkeys(user.id)?.len());
             let groups = view.groups_of_user(user.id)?;
-            let sessions = view.live_sessions(Scope::User(user.id))?.len();
+            let sessions = view.live_count(Scope::User(user.id))?;
             Ok::<_, UserError>((user, devices, methods, groups, sessions))
         })
         .await
@@ -287,22 +287,61 @@ async fn page(
         "Save changes",
         false,
     ));
-    let mut more = vec!["end sessions".to_owned(), "unlock".to_owned()];
-    more.extend(methods.iter().map(|method| format!("reset {}", method.code())));
+    let row = |act: String, name: &str, what: String, label, danger| {
+        vec![
+            Cell::text(name),
+            Cell::Text(what),
+            Cell::Post {
+                action: path.clone(),
+                fields: vec![("act", act)],
+                label,
+                about: format!("{name}, {}", details.login),
+                danger,
+            },
+        ]
+    };
+    let connected = count(sessions, "session");
+    let mut more = vec![
+        row(
+            "end sessions".to_owned(),
+            "Disconnect",
+            format!("{connected} will end, and signed-in browsers are signed out."),
+            "Disconnect",
+            true,
+        ),
+        row(
+            "unlock".to_owned(),
+            "Wrong codes",
+            "They are forgotten, and what they locked is open again.".to_owned(),
+            "Unlock",
+            false,
+        ),
+    ];
+    let again = "The person sets up another with an enrollment link.";
+    for method in methods.iter() {
+        let what = format!("It is taken away, and sessions that it bought end. {again}");
+        let act = format!("reset {}", method.code());
+        more.push(row(act, method_name(method), what, "Reset", true));
+    }
     if passkeys > 0 {
-        more.push("remove passkeys".to_owned());
+        let what = format!("{} taken away.", count(passkeys, "passkey"));
+        more.push(row("remove passkeys".to_owned(), "Passkeys", what, "Remove", true));
     }
     if !own {
-        more.push(if user.active { "disable" } else { "enable" }.to_owned());
+        let (act, what, label) = if user.active {
+            let what = format!("Nothing opens any more; {connected} will end.");
+            ("disable", what, "Shut out")
+        } else {
+            ("enable", "What was allowed before is allowed again.".to_owned(), "Let in again")
+        };
+        more.push(row(act.to_owned(), "Access", what, label, user.active));
     }
-    blocks.push(form(
-        "Other actions",
-        "Unlock forgets wrong codes. Reset takes a method away, with the sessions that it bought.",
-        Vec::new(),
-        vec![Field::choice("act", "Action", more, "")],
-        "Do it",
-        false,
-    ));
+    blocks.push(Block::Table(Table {
+        title: "Other actions",
+        headings: vec!["Action", "What it does", ""],
+        rows: more,
+        ..Table::default()
+    }));
     if !own {
         let devices = count(devices.len(), "device");
         blocks.push(form(

@@ -18,6 +18,7 @@ use super::page::Frame;
 use super::session;
 use super::signed::Admin;
 use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Table, encoded, segment};
+use super::words::why;
 use crate::admin::answer::{ago, bytes};
 use crate::app::App;
 use crate::text::{count, utc};
@@ -99,7 +100,7 @@ pub(super) async fn sessions(
         .map(|(one, [login, device, location])| {
             let state = match one.ended {
                 None => Cell::Badge("good", "live".to_owned()),
-                Some((_, reason)) => Cell::Badge("plain", reason.code().replace('_', " ")),
+                Some((_, reason)) => Cell::Badge("plain", why(reason).to_owned()),
             };
             let end = if one.ended.is_none() {
                 Cell::Post {
@@ -277,7 +278,7 @@ pub(super) async fn remove_device(
             .read(move |view| {
                 let Some(device) = view.device(id)? else { return Ok(None) };
                 let owner = view.user(device.user)?.map(|user| user.details.login);
-                let live = view.live_sessions(Scope::Device(id))?.len();
+                let live = view.live_count(Scope::Device(id))?;
                 Ok::<_, StoreError>(Some((device.name, owner.unwrap_or_default(), live)))
             })
             .await?;

@@ -16,6 +16,7 @@ use super::login::{method_name, sentence};
 use super::page::Frame;
 use super::signed::Admin;
 use super::ui::{self, Block, Cell, Table};
+use super::words::why;
 use crate::admin::answer::bytes;
 use crate::app::App;
 use crate::flows::location;
@@ -66,8 +67,9 @@ pub(super) async fn show(
     };
     let state = match info.ended {
         None => "live".to_owned(),
-        Some((at, reason)) => format!("ended {}: {}", utc(at), reason.code().replace('_', " ")),
+        Some((_, reason)) => format!("ended {}", why(reason)),
     };
+    let over = info.ended.map_or_else(String::new, |(at, _)| utc(at));
     let mut facts = vec![
         ("State", state),
         ("User", login.clone()),
@@ -78,7 +80,11 @@ pub(super) async fn show(
         ("Began", utc(info.authorized)),
         ("First heard", info.connected.map_or_else(|| "never".to_owned(), utc)),
         ("Last activity", utc(info.last_activity)),
-        ("Ends at the latest", utc(info.lifetime_ends)),
+        if info.ended.is_none() {
+            ("Ends at the latest", utc(info.lifetime_ends))
+        } else {
+            ("Ended", over)
+        },
         ("Pre-shared key", format!("no. {}", info.generation.get())),
         ("Received", bytes(info.rx_bytes)),
         ("Sent", bytes(info.tx_bytes)),
@@ -157,7 +163,7 @@ pub(super) async fn end_many(
             } else {
                 Scope::Location(location::find(view, &which)?.id)
             };
-            Ok::<_, SessionError>(view.live_sessions(scope)?.len())
+            Ok::<_, SessionError>(view.live_count(scope)?)
         };
         let live = app.store.read(read).await.map_err(refused)?;
         let at = if everywhere { "at every location".to_owned() } else { format!("at {place}") };

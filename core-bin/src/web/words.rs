@@ -1,6 +1,8 @@
 //! Sentences that a page says after something was done. An address names one by its key, so no
 //! address can put words into a page.
 
+use mfa_core::connect::EndReason;
+
 const SAID: [(&str, &str); 34] = [
     ("saved", "The changes are saved."),
     ("ended", "Disconnected: every connected gateway confirmed that the peer is gone."),
@@ -50,4 +52,23 @@ const SAID: [(&str, &str); 34] = [
 /// Returns the sentence of a key; empty for a key that is none.
 pub(super) fn said(key: &str) -> &'static str {
     SAID.iter().find(|(one, _)| *one == key).map_or("", |(_, words)| words)
+}
+
+/// Says in a few words why a session ended.
+pub(super) const fn why(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Idle => "idle",
+        EndReason::Lifetime => "lifetime over",
+        EndReason::Disconnected => "by the user",
+        EndReason::Administrator => "by an administrator",
+        EndReason::UserDisabled => "user shut out",
+        EndReason::DeviceRemoved => "device removed",
+        EndReason::AccessRemoved => "access taken away",
+        EndReason::Replaced => "connected again",
+        EndReason::PolicyChanged => "settings changed",
+        EndReason::MethodReset => "method changed",
+        EndReason::LocationRemoved => "location removed",
+        EndReason::LinkLost => "link lost",
+        EndReason::RotationFailed => "took no new key",
+    }
 }

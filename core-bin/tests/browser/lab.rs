@@ -101,7 +101,7 @@ fn what_the_console_shows_of_a_real_gateway_is_so() -> Result<()> {
         browser.go(&format!("{URL}/sessions/1"));
         browser.says("How the end reached the gateways");
         browser.says("gw1");
-        browser.says("administrator");
+        browser.says("ended by an administrator");
         browser.picture("lab-session");
         browser.finish();
         Ok(())

@@ -29,7 +29,7 @@ use mfa_core::method::Method;
 use mfa_core::policy::Mfa;
 use mfa_core::rotate::PskGeneration;
 use mfa_core::token::Token;
-use mfa_store::{Actor, By, NewDevice, StoreError};
+use mfa_store::{Actor, By, NewApiToken, NewDevice, StoreError};
 use wg_netlink::WireGuard as _;
 use wg_netlink::fake::FakeKernel;
 use wg_types::{PresharedKey, PrivateKey, PublicKey};
@@ -179,7 +179,16 @@ async fn hostile(core: &Core, by: By) {
                     generation: PskGeneration::FIRST,
                     state: SessionState::Authorized { psk: PresharedKey::from_bytes([9; 32]) },
                 });
-                tx.begin_session(by, &session)
+                tx.begin_session(by, &session)?;
+                tx.add_gateway(by, place, name)?;
+                let token = NewApiToken {
+                    name: name.to_owned(),
+                    digest: Token::from_random([u8::try_from(number).unwrap(); 32]).digest(),
+                    user: Some(user),
+                    scopes: "users:read".to_owned(),
+                    expires: by.now.saturating_add(Duration::from_secs(3600)),
+                };
+                tx.add_api_token(by, &token)
             })
             .await;
         done.unwrap();
@@ -393,6 +402,10 @@ async fn an_administrator_goes_through_the_console() {
     browser.click("section.form button");
     browser.says("The token is removed");
 
+    browser.go(&format!("{url}/api/docs"));
+    browser.says("REST API");
+    browser.picture("api-docs");
+
     // A group, and who is in it.
     browser.go(&format!("{url}/groups"));
     browser.type_into("[name=name]", "ops");
@@ -561,6 +574,7 @@ async fn an_administrator_goes_through_the_console() {
         "groups",
         &group,
         "devices",
+        "gateways",
         "sessions",
         "sessions/9",
         "tokens",

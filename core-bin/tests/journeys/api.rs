@@ -14,13 +14,18 @@ use wg_types::PrivateKey;
 use crate::rig::{Answer, HOME, Rig};
 
 /// A program with a token.
-struct Program<'a> {
+pub(crate) struct Program<'a> {
     rig: &'a Rig,
     token: String,
 }
 
 impl<'a> Program<'a> {
-    async fn with(rig: &'a Rig, name: &'static str, scopes: &str, login: Option<&str>) -> Self {
+    pub(crate) async fn with(
+        rig: &'a Rig,
+        name: &'static str,
+        scopes: &str,
+        login: Option<&str>,
+    ) -> Self {
         let (by, token) = (rig.by(), Token::from_random(*rig.app.rng.bytes()));
         let digest = token.digest();
         let new = NewToken {
@@ -36,7 +41,7 @@ impl<'a> Program<'a> {
         Self { rig, token: token.expose_text().to_string() }
     }
 
-    async fn call(&self, verb: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn call(&self, verb: &str, path: &str, body: Value) -> Answer {
         self.raw(verb, path, body.to_string().into_bytes(), None).await
     }
 

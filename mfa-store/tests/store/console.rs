@@ -4,10 +4,11 @@ use core::time::Duration;
 
 use mfa_core::connect::EndReason;
 use mfa_core::id::UserId;
+use mfa_core::method::Method;
 use mfa_core::token::Token;
 use mfa_store::{
     Actor, By, DeviceSort, GroupSummary, ListQuery, MailSettings, MailTls, NewDevice, NewPasskey,
-    SessionFilter, SessionSort, StoreError, Tx, UserDetails, UserSort, WebSession, WebStage,
+    Scope, SessionFilter, SessionSort, StoreError, Tx, UserDetails, UserSort, WebSession, WebStage,
 };
 use zeroize::Zeroizing;
 
@@ -178,6 +179,19 @@ on_both! {
             assert_eq!(found.matching, u64::try_from(found.entries.len()).unwrap());
             found.matching
         };
+        for (scope, count) in [
+            (Scope::All, 1),
+            (Scope::User(user), 1),
+            (Scope::User(amy), 0),
+            (Scope::Device(device.id), 1),
+            (Scope::Location(location.id), 1),
+            (Scope::UserAt(user, location.id), 1),
+            (Scope::UserMethod(user, Method::Email), 0),
+        ] {
+            assert_eq!(read(&store, move |view| view.live_count(scope)).await, count, "{scope:?}");
+            let listed = read(&store, move |view| view.live_sessions(scope)).await;
+            assert_eq!(listed.len(), count, "{scope:?}");
+        }
         assert_eq!(matching(here, "").await, 1);
         assert_eq!(matching(here, &location.settings.name).await, 1);
         assert_eq!(matching(SessionFilter { user: Some(amy), ..here }, "").await, 0);
@@ -186,6 +200,7 @@ on_both! {
         write(&store, move |tx| tx.end_session(BY, id, EndReason::Administrator)).await;
         assert_eq!(matching(here, "").await, 0);
         assert_eq!(matching(SessionFilter { live: false, ..here }, "").await, 1);
+        assert_eq!(read(&store, |view| view.live_count(Scope::All)).await, 0);
     }
 
     async fn groups_are_added_renamed_and_removed(fresh: Fresh) {
