@@ -18,6 +18,7 @@ use super::page::{ListQuery, Page, names};
 use super::problem::Problem;
 use crate::app::App;
 use crate::flows::api_token::Scope::{UsersRead, UsersWrite};
+use crate::flows::login::tell_old_address;
 use crate::flows::user::{self as flow, NewUser, UserChange};
 use crate::span::Span;
 use crate::view::UserView;
@@ -190,6 +191,7 @@ async fn change_user(
     let details = name.is_some() || email.is_some() || phone.is_some() || admin.is_some();
     let change = UserChange { name, email, phone, admin };
     let changed = app.store.write(move |tx| {
+        let before = flow::find(tx, &login)?.details.email;
         if details {
             flow::set(tx, by, &login, &change)?;
         }
@@ -200,10 +202,11 @@ async fn change_user(
             flow::set_active(tx, by, &login, active)?;
         }
         let user = flow::find(tx, &login)?;
-        Ok::<_, Problem>(UserView::of(tx, user)?)
+        Ok::<_, Problem>((UserView::of(tx, user)?, before))
     });
-    let changed = changed.await?;
+    let (changed, before) = changed.await?;
     app.registry.wake_all();
+    tell_old_address(&app, &before, &changed.email);
     Ok(Json(changed))
 }
 

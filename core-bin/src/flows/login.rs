@@ -11,7 +11,7 @@ mod password;
 pub use account::{
     add_device, change_email, change_password, end_everywhere, join, remove_method, renew_codes,
 };
-pub use password::{forgot, password, reset};
+pub use password::{forgot, password, reset, tell_old_address};
 
 use core::time::Duration;
 use std::sync::Arc;

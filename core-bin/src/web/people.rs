@@ -20,6 +20,7 @@ use super::page::Frame;
 use super::signed::Admin;
 use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Kind, Table, encoded, segment};
 use crate::app::App;
+use crate::flows::login::tell_old_address;
 use crate::flows::user::{self as flow, NewUser, UserChange, UserError};
 use crate::text::{count, utc};
 
@@ -389,9 +390,17 @@ pub(super) async fn act(
         return enroll(&app, &admin, login, &form.valid).await;
     }
     let (by, who, own) = (admin.by(&app), login.clone(), admin.0.user.id);
-    let work = move |tx: &mut Tx| perform(tx, by, &who, &form, own);
-    let done = app.store.write(work).await.map_err(refused)?;
+    let work = move |tx: &mut Tx| {
+        let before = flow::find(tx, &who)?.details.email;
+        let done = perform(tx, by, &who, &form, own)?;
+        let after = tx.user_by_login(&who)?.map(|user| user.details.email);
+        Ok::<_, UserError>((done, before, after))
+    };
+    let (done, before, after) = app.store.write(work).await.map_err(refused)?;
     app.registry.wake_all();
+    if let Some(after) = after {
+        tell_old_address(&app, &before, &after);
+    }
     match done {
         Ok("removed") => Ok(Redirect::to("/users?done=removed").into_response()),
         Ok(done) => {

@@ -597,6 +597,26 @@ async fn what_takes_something_away_is_said_before() {
 }
 
 #[tokio::test]
+async fn an_old_address_is_told_that_an_administrator_changed_it() {
+    let mut rig = Rig::new().await;
+    {
+        let mut grace = Browser::grace(&rig).await;
+        grace.sign_in("grace").await;
+        for email in ["ada@example.com", "ada@new.example", "ada@new.example"] {
+            let form = [("act", "set"), ("name", "Ada"), ("email", email)];
+            assert_eq!(place(&grace.post("/users/ada", &form).await), "/users/ada?done=saved");
+        }
+    }
+    let mut told = Vec::new();
+    while let Ok(mail) = rig.mails.as_mut().unwrap().try_recv() {
+        told.push((mail.to.to_string(), mail.text.to_string()));
+    }
+    told.retain(|(_, text)| text.contains("An administrator changed the e-mail address"));
+    assert_eq!(told.len(), 1, "once, and only of a change: {told:?}");
+    assert_eq!(told[0].0, "ada@example.com");
+}
+
+#[tokio::test]
 async fn names_cannot_become_markup() {
     let rig = Rig::new().await;
     let mut grace = Browser::grace(&rig).await;

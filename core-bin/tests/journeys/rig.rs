@@ -44,7 +44,7 @@ pub(crate) struct Rig {
     pub(crate) clock: Clock,
     pub(crate) paris: LocationId,
     router: Router,
-    mails: Option<mpsc::Receiver<Mail>>,
+    pub(crate) mails: Option<mpsc::Receiver<Mail>>,
     gateway: Option<tokio::task::JoinHandle<()>>,
 }
 

@@ -164,6 +164,14 @@ pub(super) fn tell(app: &App, address: &str, what: &str, now: Timestamp) {
     place.send(mail::notice(address, &app.site.name, what, now, &app.site.contact));
 }
 
+/// Tells a user's old address that an administrator has put another in its place, if one has.
+pub fn tell_old_address(app: &App, old: &str, new: &str) {
+    if old != new {
+        let what = "An administrator changed the e-mail address of your account.";
+        tell(app, old, what, app.clock.now());
+    }
+}
+
 fn begun(user: &User, stage: WebStage, now: Timestamp, life: Duration) -> WebSession {
     WebSession {
         id: 0,
