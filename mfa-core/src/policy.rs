@@ -351,6 +351,24 @@ pub enum PolicyError {
         /// The refused value.
         given: Duration,
     },
+    /// A client that has nothing to say would look like one whose link is lost.
+    #[error(
+        "a link-loss timer needs clients' keepalives, and this location's are off: a client that has \
+         nothing to send would be disconnected; switch the keepalive on (25 seconds is usual), or the \
+         link-loss timer off"
+    )]
+    LinkLossWithoutKeepalive,
+    /// The same, with keepalives that are too rare.
+    #[error(
+        "a link-loss timer of {limit:?} is too short for a keepalive each {keepalive:?}: two must fit \
+         into it"
+    )]
+    LinkLossWithinKeepalives {
+        /// The refused limit.
+        limit: Duration,
+        /// How often clients send one.
+        keepalive: Duration,
+    },
     /// Shorter than the lease itself, or longer than anyone should trust.
     #[error(
         "a hold of {given:?} for outages of core is out of range; use {min:?} to {max:?}, or off",

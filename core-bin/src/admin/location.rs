@@ -141,7 +141,8 @@ pub struct Changes {
     #[arg(long, value_name = "HH:MM ZONE|off")]
     session_ends_at: Option<EndsAt>,
     /// How long nothing at all may come from a client, keepalives included, before its session ends; off:
-    /// the peer disconnect threshold alone decides. Needs a keepalive. [default: off]
+    /// the peer disconnect threshold alone decides. Two of the location's keepalives must fit into it.
+    /// [default: off]
     #[arg(long, value_name = "TIME|off")]
     link_loss: Option<Limit<LinkLoss>>,
     /// How long live sessions go on when gateways cannot reach core, each until its own lifetime or

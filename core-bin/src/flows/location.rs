@@ -225,6 +225,9 @@ pub fn apply(
         after.mtu = Some(mtu).filter(|mtu| *mtu > 0);
     }
     after.policy = policy(&before.policy, change)?;
+    if let Some(link_loss) = after.policy.link_loss() {
+        link_loss.check_keepalive(after.keepalive)?;
+    }
     Ok(after)
 }
 
@@ -326,6 +329,20 @@ mod tests {
         text.iter().map(|net| net.parse().unwrap()).collect()
     }
 
+    fn paris() -> LocationSettings {
+        LocationSettings {
+            name: "paris".to_owned(),
+            endpoint: "h:51820".to_owned(),
+            listen_port: 51820,
+            addresses: nets(&["10.1.0.1/24"]),
+            allowed_ips: nets(&["10.1.0.0/24"]),
+            dns: Vec::new(),
+            keepalive: None,
+            mtu: None,
+            policy: LocationPolicy::off(),
+        }
+    }
+
     #[test]
     fn gateways_have_the_first_address_unless_another_is_named() {
         let own = own_addresses(&nets(&["10.1.0.0/24", "10.2.0.7/24", "fd00::/64"])).unwrap();
@@ -352,17 +369,7 @@ mod tests {
 
     #[test]
     fn what_followed_a_setting_goes_on_to_follow_it() {
-        let base = LocationSettings {
-            name: "paris".to_owned(),
-            endpoint: "h:51820".to_owned(),
-            listen_port: 51820,
-            addresses: nets(&["10.1.0.1/24"]),
-            allowed_ips: nets(&["10.1.0.0/24"]),
-            dns: Vec::new(),
-            keepalive: None,
-            mtu: None,
-            policy: LocationPolicy::off(),
-        };
+        let base = paris();
         let change = LocationChange {
             endpoint: Some("h:4000".to_owned()),
             networks: Some(nets(&["10.9.0.0/24"])),
@@ -374,6 +381,25 @@ mod tests {
         let own = LocationSettings { listen_port: 9, allowed_ips: nets(&["0.0.0.0/0"]), ..base };
         let after = apply(&own, &change).unwrap();
         assert_eq!((after.listen_port, after.allowed_ips), (9, nets(&["0.0.0.0/0"])));
+    }
+
+    #[test]
+    fn a_link_loss_timer_and_no_keepalives_are_refused_whichever_came_first() {
+        let link_loss = LinkLoss::new(Duration::from_secs(180)).unwrap();
+        let timer =
+            LocationChange { link_loss: Some(Some(link_loss)), ..LocationChange::default() };
+        let silence = LocationChange { keepalive: Some(0), ..LocationChange::default() };
+        let off = LocationChange { link_loss: Some(None), ..silence.clone() };
+        let base = LocationSettings { keepalive: NonZeroU16::new(25), ..paris() };
+
+        let with_timer = apply(&base, &timer).unwrap();
+        let without_keepalive = apply(&base, &silence).unwrap();
+
+        for (before, change) in [(&with_timer, &silence), (&without_keepalive, &timer)] {
+            let refused = apply(before, change).unwrap_err();
+            assert!(refused.to_string().contains("needs clients' keepalives"), "{refused}");
+        }
+        assert!(apply(&with_timer, &off).is_ok());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! When a peer's link is lost, as a location sees it.
 
+use core::num::NonZeroU16;
 use core::time::Duration;
 
 use super::PolicyError;
@@ -31,6 +32,21 @@ impl LinkLoss {
         Ok(Self(limit))
     }
 
+    /// Checks that a client which has nothing to say is heard all the same: two of its keepalives fit
+    /// into the limit, so that one of them may be lost. `None`: it sends no keepalives.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError::LinkLossWithoutKeepalive`], [`PolicyError::LinkLossWithinKeepalives`].
+    pub fn check_keepalive(self, keepalive: Option<NonZeroU16>) -> Result<(), PolicyError> {
+        let every = keepalive.ok_or(PolicyError::LinkLossWithoutKeepalive)?;
+        let keepalive = Duration::from_secs(every.get().into());
+        if keepalive.saturating_mul(2) > self.0 {
+            return Err(PolicyError::LinkLossWithinKeepalives { limit: self.0, keepalive });
+        }
+        Ok(())
+    }
+
     /// Returns the span.
     #[must_use]
     pub const fn get(self) -> Duration {
@@ -51,5 +67,18 @@ mod tests {
         for given in [LinkLoss::MIN.saturating_sub(millisecond), LinkLoss::MAX + millisecond] {
             assert_eq!(LinkLoss::new(given), Err(PolicyError::LinkLossOutOfRange { given }));
         }
+    }
+    #[test]
+    fn two_keepalives_fit_into_a_limit() {
+        let (limit, seconds) = (LinkLoss::new(LinkLoss::MIN).unwrap(), NonZeroU16::new);
+        assert_eq!(limit.check_keepalive(None), Err(PolicyError::LinkLossWithoutKeepalive));
+        assert_eq!(limit.check_keepalive(seconds(60)), Ok(()));
+        assert_eq!(
+            limit.check_keepalive(seconds(61)),
+            Err(PolicyError::LinkLossWithinKeepalives {
+                limit: LinkLoss::MIN,
+                keepalive: Duration::from_secs(61)
+            })
+        );
     }
 }
