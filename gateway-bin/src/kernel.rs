@@ -17,7 +17,7 @@ use wg_types::Interface;
 use crate::backoff::Backoff;
 use crate::desired::{Desired, DesiredError};
 use crate::lease::Standing;
-use crate::program::{Check, Drift, Program, SyncError, Update};
+use crate::program::{Check, Drift, Held, Program, SyncError, Update};
 use crate::{clock, host, rng, systemd};
 
 /// Core may be this many messages ahead of the kernel; then it has to wait. All that have come are
@@ -72,6 +72,8 @@ pub(crate) struct Look {
     pub(crate) interface: Result<Interface, Error>,
     /// How the lease stands, and how often the gate was built anew; `None`: there is no gate.
     pub(crate) lease: Option<(Standing, u32)>,
+    /// How sessions outlive core's absence; `None`: as long as the lease.
+    pub(crate) held: Option<Held>,
     pub(crate) at: SystemTime,
 }
 
@@ -268,7 +270,8 @@ impl Hands {
         }
         for looker in lookers {
             let (interface, lease) = (self.program.look(), self.program.lease());
-            let look = Look { interface, lease, at: clock::wall() };
+            let held = self.program.held(clock::boot());
+            let look = Look { interface, lease, held, at: clock::wall() };
             // Who has gone away meanwhile no longer wants to see it.
             let _ = looker.send(look);
         }
@@ -340,11 +343,12 @@ impl Hands {
     fn check(&mut self) -> Outcome {
         match self.program.check(clock::boot(), clock::wall()) {
             Ok(check) => {
-                let Drift { strangers_removed, peers_healed } = check.drift;
+                let Drift { strangers_removed, peers_healed, interfaces_remade } = check.drift;
                 if check.drift != Drift::default() {
                     tracing::warn!(
                         strangers_removed,
                         peers_healed,
+                        interfaces_remade,
                         "the kernel had been changed by others and was set right"
                     );
                 }
@@ -412,6 +416,8 @@ impl Progress {
         self.drift.strangers_removed =
             self.drift.strangers_removed.saturating_add(drift.strangers_removed);
         self.drift.peers_healed = self.drift.peers_healed.saturating_add(drift.peers_healed);
+        self.drift.interfaces_remade =
+            self.drift.interfaces_remade.saturating_add(drift.interfaces_remade);
     }
 }
 

@@ -129,6 +129,13 @@ impl Lease {
         self.hold = hold;
     }
 
+    /// How long traffic may still pass after core's last word where sessions outlive its absence; `None`:
+    /// they do not, it was not heard since this process started, or the time is over.
+    #[must_use]
+    pub fn hold_left(&self, now: Instant) -> Option<Duration> {
+        self.hold?.checked_sub(self.age(now)?).filter(|left| !left.is_zero())
+    }
+
     /// How long the kernel holds the gate open by itself.
     #[must_use]
     pub const fn length(&self) -> Duration {
@@ -432,7 +439,9 @@ mod tests {
             assert_eq!(lease.standing(), Standing::Open(secs(left)), "after {age} s");
             assert_eq!(lease.is_fresh(sent + secs(age)), age < 90);
         }
+        assert_eq!(lease.hold_left(sent + secs(3599)), Some(secs(1)));
         gate.shut_by_time();
+        assert_eq!(lease.hold_left(sent + secs(3600)), None);
         lease.renew(sent + secs(3600)).unwrap();
         assert_eq!(lease.standing(), Standing::Shut);
     }

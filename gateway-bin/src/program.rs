@@ -44,6 +44,8 @@ pub struct Program {
     verified: Option<u64>,
     routed: bool,
     drift: Drift,
+    /// The interface is a new one, which had none of its peers.
+    remade: bool,
     /// When the kernel took the newest revision, and when a dump showed it.
     applied_at: Option<Instant>,
     verified_at: Option<Instant>,
@@ -99,6 +101,19 @@ pub struct Drift {
     pub strangers_removed: u32,
     /// Peers put back or set right.
     pub peers_healed: u32,
+    /// Times that the interface was gone and was made anew.
+    pub interfaces_remade: u32,
+}
+
+/// How sessions outlive core's absence.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// How long after core's last word.
+    pub limit: Duration,
+    /// How much of that is left; `None`: nothing, or core was not heard since the process started.
+    pub left: Option<Duration>,
+    /// Whether core is away, so that they are held now and judged here.
+    pub away: bool,
 }
 
 /// What one look at the kernel found.
@@ -140,6 +155,7 @@ impl Program {
             verified: None,
             routed: false,
             drift: Drift::default(),
+            remade: false,
             applied_at: None,
             verified_at: None,
             cuts: Vec::new(),
@@ -152,6 +168,8 @@ impl Program {
     /// Takes over another handle of the interface, after it was created anew.
     pub fn replace(&mut self, wireguard: Box<dyn WireGuard>) {
         self.wireguard = wireguard;
+        self.drift.interfaces_remade += 1;
+        self.remade = true;
         if self.desired.is_some() {
             self.behind = Behind::Everything;
         }
@@ -223,6 +241,9 @@ impl Program {
                 let gate = self.prepare(now);
                 self.shut_if_all_leave();
                 self.repair(None, gate)?;
+                if core::mem::take(&mut self.remade) {
+                    self.drift.peers_healed += self.put_back();
+                }
                 self.finish(now)?;
             }
         }
@@ -355,6 +376,15 @@ impl Program {
     #[must_use]
     pub fn lease(&mut self) -> Option<(Standing, u32)> {
         self.is_gated().then(|| (self.lease.standing(), self.lease.rebuilt()))
+    }
+
+    /// How this location's sessions outlive core's absence; `None`: as long as the lease, or core has said
+    /// nothing yet.
+    #[must_use]
+    pub fn held(&self, now: Instant) -> Option<Held> {
+        let terms = self.desired.as_ref()?.interface().hold?;
+        let (left, away) = (self.lease.hold_left(now), !self.lease.is_fresh(now));
+        Some(Held { limit: terms.limit, left, away })
     }
 
     /// Forgets what core wants and leaves the kernel as it is: another process is in charge.
@@ -506,6 +536,13 @@ impl Program {
             return Ok(());
         }
         if self.is_gated() { self.lease.prepare(now) } else { self.lease.release() }
+    }
+
+    /// How many of the peers that core wants had been there before.
+    fn put_back(&self) -> u32 {
+        let wanted = self.desired.iter().flat_map(|desired| desired.peers().keys());
+        let count = wanted.filter(|key| self.known.has(key)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Notes that the kernel was seen to have all that core wants; only `touched` peers had changed,

@@ -99,7 +99,9 @@ impl Known {
         self.peers.insert(peer.config.public_key, memory);
     }
 
-    fn has(&self, key: &PublicKey) -> bool {
+    /// Tells whether this process has put a peer there.
+    #[must_use]
+    pub fn has(&self, key: &PublicKey) -> bool {
         self.peers.contains_key(key)
     }
 

@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_report_without_peers_is_one_message() {
-        let drift = Drift { strangers_removed: 3, peers_healed: 2 };
+        let drift = Drift { strangers_removed: 3, peers_healed: 2, interfaces_remade: 0 };
         let messages = report(&Check { peers: vec![], drift }, 9, Duration::from_secs(30));
         assert_eq!(messages.len(), 1);
         assert_eq!((messages[0].number, messages[0].period_millis), (9, 30_000));
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_long_report_comes_in_parts_that_count_drift_once() {
         let peers = vec![of_peer(&stats(None), at(0)); 8001];
-        let drift = Drift { strangers_removed: 1, peers_healed: 1 };
+        let drift = Drift { strangers_removed: 1, peers_healed: 1, interfaces_remade: 1 };
         let messages = report(&Check { peers, drift }, 9, Duration::from_secs(30));
         let parts: Vec<_> = messages.iter().map(|message| (message.part, message.number)).collect();
         assert_eq!(parts, [(0, 9), (1, 9), (2, 9)]);

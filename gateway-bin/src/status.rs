@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::control::{LinkState, LinkStatus};
 use crate::kernel::{Command, Look, Progress};
 use crate::lease::Standing;
+use crate::program::Held;
 
 /// All of it. Field names are a promise; times are milliseconds since 1970, UTC.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -43,12 +44,16 @@ pub struct Status {
     pub core: CoreStatus,
     /// The kernel's hold on traffic; absent: a location without MFA, or core has not said.
     pub lease: Option<LeaseStatus>,
+    /// How sessions outlive core's absence; absent: as long as the lease, or core has not said.
+    pub outage_hold: Option<HoldStatus>,
     /// How often statistics are sent.
     pub statistics_period_ms: u64,
     /// Peers that nobody had asked for, removed since the process started.
     pub strangers_removed: u32,
     /// Peers that others had changed, set right since the process started.
     pub peers_healed: u32,
+    /// How often others deleted the interface and it was made anew, since the process started.
+    pub interfaces_remade: u32,
     /// The interface with its peers.
     #[serde(flatten)]
     pub interface: InterfaceStatus,
@@ -63,6 +68,18 @@ pub struct LeaseStatus {
     pub unheld: Option<String>,
     /// How often others took the gate away or changed it, since the process started.
     pub rebuilt: u32,
+}
+
+/// How sessions outlive core's absence, each until its own lifetime or idleness.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HoldStatus {
+    /// So long after core's last word.
+    pub limit_ms: u64,
+    /// Whether core is away, so that sessions are held now.
+    pub holding: bool,
+    /// Until when traffic passes at the latest if core is not heard any more; `None`: none passes by the
+    /// hold, since core was not heard for so long, or not since the process started.
+    pub until_ms: Option<u64>,
 }
 
 /// The line to core.
@@ -282,6 +299,7 @@ impl Server {
             kernel_error: progress.error.clone(),
             interface,
             lease: look.lease.as_ref().map(lease_status),
+            outage_hold: look.held.map(|held| hold_status(held, look.at)),
             core: CoreStatus {
                 url: self.url.clone(),
                 state: link.state,
@@ -290,10 +308,10 @@ impl Server {
                 error: link.error.clone(),
                 certificate_ends_ms: link.certificate_ends.map(millis),
             },
-            statistics_period_ms: u64::try_from(progress.statistics_period.as_millis())
-                .unwrap_or(u64::MAX),
+            statistics_period_ms: whole_millis(progress.statistics_period),
             strangers_removed: progress.drift.strangers_removed,
             peers_healed: progress.drift.peers_healed,
+            interfaces_remade: progress.drift.interfaces_remade,
         }
     }
 }
@@ -309,8 +327,15 @@ fn lease_status((standing, rebuilt): &(Standing, u32)) -> LeaseStatus {
         Standing::Shut => (Duration::ZERO, None),
         Standing::Unheld(why) => (Duration::ZERO, Some(why.clone())),
     };
-    let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
-    LeaseStatus { remaining_ms, unheld, rebuilt: *rebuilt }
+    LeaseStatus { remaining_ms: whole_millis(remaining), unheld, rebuilt: *rebuilt }
+}
+
+fn hold_status(held: Held, at: SystemTime) -> HoldStatus {
+    HoldStatus {
+        limit_ms: whole_millis(held.limit),
+        holding: held.away && held.left.is_some(),
+        until_ms: held.left.and_then(|left| at.checked_add(left)).map(millis),
+    }
 }
 
 fn peer_status(peer: &wg_types::Peer) -> PeerStatus {
@@ -331,6 +356,9 @@ fn socket_path(dir: &Path) -> PathBuf {
 }
 
 fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    whole_millis(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+fn whole_millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -135,10 +135,31 @@ fn a_check_removes_strangers_heals_peers_and_counts_both_once() {
 
     let check = program.check(clock::now(), now()).unwrap();
 
-    assert_eq!(check.drift, Drift { strangers_removed: 1, peers_healed: 2 });
+    assert_eq!(check.drift, Drift { strangers_removed: 1, peers_healed: 2, interfaces_remade: 0 });
     assert!(wg0.peer(&key(9)).is_none());
     assert_eq!(wg0.peer_for("10.1.0.1".parse().unwrap()), Some(key(1)));
     assert!(wg0.peer(&key(2)).is_some());
+    assert_eq!(program.check(clock::now(), now()).unwrap().drift, Drift::default());
+}
+
+#[test]
+fn an_interface_that_was_deleted_is_counted_with_the_peers_that_it_had() {
+    let (kernel, gate) = (FakeKernel::new(), FakeGate::default());
+    let lease = Lease::new(Some(Box::new(gate)), Duration::from_secs(90), Without::Serve);
+    let mut program = Program::new(Box::new(kernel.interface("wg0")), lease);
+    program.take(fresh(snapshot(1, [peer(1, 1, 1), peer(2, 2, 1)]))).unwrap();
+    program.sync(clock::now()).unwrap();
+    kernel.interface("wg0").remove().unwrap();
+    program.check(clock::now(), now()).unwrap_err();
+
+    // While it is made anew one leaves and one comes.
+    program.take(Update::Change(change(1, vec![peer(3, 3, 1)], &[2]))).unwrap();
+    program.replace(Box::new(kernel.interface("wg0")));
+    program.sync(clock::now()).unwrap();
+
+    let drift = program.check(clock::now(), now()).unwrap().drift;
+    assert_eq!(drift, Drift { strangers_removed: 0, peers_healed: 1, interfaces_remade: 1 });
+    assert_eq!(kernel.interface("wg0").interface().unwrap().peers.len(), 2);
     assert_eq!(program.check(clock::now(), now()).unwrap().drift, Drift::default());
 }
 
@@ -154,7 +175,7 @@ fn drift_that_a_login_comes_across_is_healed_with_it() {
 
     assert!(wg0.peer(&key(9)).is_none());
     let drift = program.check(clock::now(), now()).unwrap().drift;
-    assert_eq!(drift, Drift { strangers_removed: 1, peers_healed: 1 });
+    assert_eq!(drift, Drift { strangers_removed: 1, peers_healed: 1, interfaces_remade: 0 });
 }
 
 #[test]
@@ -375,12 +396,18 @@ fn while_core_is_away_held_sessions_pass_until_their_own_ends() {
 fn a_hold_is_over_when_its_time_is() {
     let (_, gate, mut program) = gated(Without::Serve);
     let start = clock::now();
+    assert_eq!(program.held(start), None, "core has said nothing");
     program.take(held(1, 99_999)).unwrap();
     program.sync(start).unwrap();
+    let limit = Duration::from_secs(3600);
+    assert_eq!(program.held(start), Some(Held { limit, left: None, away: true }));
     program.confirm(start);
+    assert_eq!(program.held(start), Some(Held { limit, left: Some(limit), away: false }));
     let later = start + Duration::from_secs(3590);
     program.renew(later).unwrap();
     assert_eq!(gate.open(), Some(Duration::from_secs(10)));
+    let left = Some(Duration::from_secs(10));
+    assert_eq!(program.held(later), Some(Held { limit, left, away: true }));
     gate.shut_by_time();
     program.renew(start + Duration::from_secs(3600)).unwrap();
     assert_eq!(gate.open(), None);

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write as _};
 
-use super::{CoreStatus, InterfaceStatus, LeaseStatus, PeerStatus, Status};
+use super::{CoreStatus, HoldStatus, InterfaceStatus, LeaseStatus, PeerStatus, Status};
 use crate::control::LinkState;
 
 /// Whether headings are coloured.
@@ -122,16 +122,28 @@ fn core_line(text: &mut String, status: &Status, colour: Colour) -> fmt::Result 
         }
         Some(LeaseStatus { remaining_ms, .. }) => {
             let left = span(remaining_ms.div_ceil(1000));
-            line(text, colour, "lease", format_args!("without core, traffic passes for {left}"))?;
+            let without = if status.outage_hold.is_some() { "this gateway" } else { "core" };
+            let passes = format_args!("without {without}, traffic passes for {left}");
+            line(text, colour, "lease", passes)?;
         }
+    }
+    if let Some(hold) = &status.outage_hold {
+        line(
+            text,
+            colour,
+            "core outage hold",
+            format_args!("{}", outage_hold(hold, status.at_ms)),
+        )?;
     }
     let period = status.statistics_period_ms / 1000;
     line(text, colour, "statistics", format_args!("every {}", span(period)))?;
     let (strangers, healed) = (status.strangers_removed, status.peers_healed);
     let rebuilt = status.lease.as_ref().map_or(0, |lease| lease.rebuilt);
-    if strangers > 0 || healed > 0 || rebuilt > 0 {
+    let remade = status.interfaces_remade;
+    if strangers > 0 || healed > 0 || rebuilt > 0 || remade > 0 {
         let drift = format_args!(
-            "{strangers} strangers removed, {healed} peers set right, {rebuilt} gates rebuilt"
+            "{strangers} strangers removed, {healed} peers set right, {rebuilt} gates rebuilt, \
+             {remade} interfaces made anew"
         );
         line(text, colour, "drift", drift)?;
     }
@@ -143,6 +155,19 @@ fn core_line(text: &mut String, status: &Status, colour: Colour) -> fmt::Result 
         line(text, colour, "certificate", format_args!("{left}"))?;
     }
     Ok(())
+}
+
+fn outage_hold(hold: &HoldStatus, at_ms: u64) -> String {
+    let limit = span(hold.limit_ms / 1000);
+    let left = |until: u64| span(until.saturating_sub(at_ms).div_ceil(1000));
+    match (hold.until_ms, hold.holding) {
+        (Some(until), true) => format!(
+            "core is away; sessions are held for another {} (of {limit}), each until its own end",
+            left(until)
+        ),
+        (Some(_), false) => format!("without core, sessions are held for {limit}"),
+        (None, _) => format!("{limit} after core's last word; nothing is held now"),
+    }
 }
 
 fn link(core: &CoreStatus, at_ms: u64) -> String {
@@ -288,9 +313,11 @@ mod tests {
             wanted_revision: 7,
             kernel_error: None,
             lease: Some(LeaseStatus { remaining_ms: 85_500, unheld: None, rebuilt: 0 }),
+            outage_hold: None,
             statistics_period_ms: 30_000,
             strangers_removed: 0,
             peers_healed: 0,
+            interfaces_remade: 0,
         }
     }
 
@@ -339,6 +366,7 @@ peer: ALICE=
         status.applied_revision = 6;
         status.lease = Some(LeaseStatus { remaining_ms: 0, unheld: None, rebuilt: 1 });
         status.strangers_removed = 2;
+        status.interfaces_remade = 1;
         let said = human(&status, Colour::None);
         for part in [
             "waiting to dial again for 1 hour",
@@ -349,8 +377,28 @@ peer: ALICE=
             "2 strangers removed",
             "no traffic passes",
             "1 gates rebuilt",
+            "1 interfaces made anew",
         ] {
             assert!(said.contains(part), "{part} is missing in:\n{said}");
+        }
+    }
+
+    #[test]
+    fn a_hold_says_whether_core_is_away_and_how_long_sessions_go_on() {
+        let hold = |holding, until_ms| HoldStatus { limit_ms: 14_400_000, holding, until_ms };
+        let mut status = status();
+        for (hold, said) in [
+            (hold(false, Some(NOW_MS + 14_396_000)), "without core, sessions are held for 4 hours"),
+            (
+                hold(true, Some(NOW_MS + 3_723_000)),
+                "core is away; sessions are held for another 1 hour, 2 minutes, 3 seconds (of 4 hours)",
+            ),
+            (hold(true, None), "4 hours after core's last word; nothing is held now"),
+        ] {
+            status.outage_hold = Some(hold);
+            let human = human(&status, Colour::None);
+            assert!(human.contains(&format!("  core outage hold: {said}")), "{human}");
+            assert!(human.contains("lease: without this gateway, traffic passes for"), "{human}");
         }
     }
 
