@@ -337,6 +337,12 @@ impl Gateway {
         Ok(peers.split_whitespace().map(str::to_owned).collect())
     }
 
+    /// Everything that it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.service.as_ref().map(Service::log).unwrap_or_default()
+    }
+
     /// The WireGuard interface's name.
     #[must_use]
     pub fn interface(&self) -> &str {

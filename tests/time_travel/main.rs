@@ -7,6 +7,7 @@
 //! Waiting is free there and work is not: what waits looks seldom, and at files rather than by
 //! starting programs.
 
+mod drift;
 mod ends;
 mod idle;
 mod lease;
