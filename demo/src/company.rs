@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::crowd;
 use crate::lab::{self, CORE, Host, Lab, Service};
 use crate::mail::{self, Mailbox};
 
@@ -109,7 +110,7 @@ pub struct Company {
     site: Site,
     core: Option<Service>,
     mailbox: Mailbox,
-    _mail: Runtime,
+    runtime: Runtime,
 }
 
 impl Company {
@@ -135,7 +136,7 @@ impl Company {
         let listener = runtime.block_on(TcpListener::bind(site.mail))?;
         runtime.spawn(mail::serve(listener, mailbox.clone()));
         let (public, gateways) = (site.public.to_string(), site.gateways.to_string());
-        let mut company = Self { directory, site, core: None, mailbox, _mail: runtime };
+        let mut company = Self { directory, site, core: None, mailbox, runtime };
         let url = format!("https://{public}/");
         let listen = ["--listen", &public, "--gateways-listen", &gateways];
         company.admin(&[&["init", "--url", &url][..], &listen].concat())?;
@@ -189,6 +190,22 @@ impl Company {
     #[must_use]
     pub fn log(&self) -> String {
         self.core.as_ref().map(Service::log).unwrap_or_default()
+    }
+
+    /// Core's process number while it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.core.as_ref().map(Service::id)
+    }
+
+    /// Puts so many people with a live session each into a location, past the logins. Nobody else joins
+    /// by the names `crowd00000` and so on, so it can be done once.
+    ///
+    /// # Errors
+    ///
+    /// What core's store says.
+    pub fn crowd(&self, location: &str, count: u32) -> Result<()> {
+        self.runtime.block_on(crowd::join(&self.directory, location, count))
     }
 
     fn core_bin(&self) -> Result<Command> {

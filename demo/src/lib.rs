@@ -3,6 +3,7 @@
 
 pub mod alone;
 pub mod company;
+mod crowd;
 pub mod in_process;
 pub mod lab;
 pub mod mail;

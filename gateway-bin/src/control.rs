@@ -351,7 +351,7 @@ impl Conversation {
                 .collect(),
             Report::Resync(reason) => vec![Outbound::Resync(wire::Resync { reason })],
             Report::Stats { check, number, period } => {
-                stats::report(&check, number, period).into_iter().map(Outbound::Stats).collect()
+                stats::report(check, number, period).into_iter().map(Outbound::Stats).collect()
             }
         }
     }

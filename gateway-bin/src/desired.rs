@@ -273,6 +273,7 @@ impl Desired {
         }
         let keepalive = u16::try_from(peer.persistent_keepalive).or(Err(Refusal::Keepalive))?;
         config.persistent_keepalive = NonZeroU16::new(keepalive);
+        config.allowed_ips.reserve_exact(peer.allowed_ips.len());
         for text in &peer.allowed_ips {
             let net: IpNet = text.parse().or(Err(Refusal::AllowedIps("one of its entries")))?;
             let net = net.trunc();

@@ -31,16 +31,14 @@ pub fn add_quiet(peers: &mut [wire::PeerStats], quiet: impl Fn(&PublicKey) -> Op
 
 /// Puts a check into messages: one also if there is no peer.
 #[must_use]
-pub fn report(check: &Check, number: u64, period: Duration) -> Vec<wire::Stats> {
-    let parts = check.peers.chunks(PEERS_A_MESSAGE);
-    let first = if check.peers.is_empty() { Some([].as_slice()) } else { None };
-    let mut messages: Vec<_> = first
-        .into_iter()
-        .chain(parts)
-        .zip(0..)
-        .map(|(peers, part)| wire::Stats {
+pub fn report(check: Check, number: u64, period: Duration) -> Vec<wire::Stats> {
+    let mut rest = check.peers.into_iter();
+    let parts = rest.len().div_ceil(PEERS_A_MESSAGE).max(1);
+    let mut messages: Vec<_> = (0..)
+        .take(parts)
+        .map(|part| wire::Stats {
             number,
-            peers: peers.to_vec(),
+            peers: rest.by_ref().take(PEERS_A_MESSAGE).collect(),
             period_millis: u32::try_from(period.as_millis()).unwrap_or(u32::MAX),
             part,
             ..wire::Stats::default()
@@ -97,7 +95,7 @@ mod tests {
     #[test]
     fn a_report_without_peers_is_one_message() {
         let drift = Drift { strangers_removed: 3, peers_healed: 2, interfaces_remade: 0 };
-        let messages = report(&Check { peers: vec![], drift }, 9, Duration::from_secs(30));
+        let messages = report(Check { peers: vec![], drift }, 9, Duration::from_secs(30));
         assert_eq!(messages.len(), 1);
         assert_eq!((messages[0].number, messages[0].period_millis), (9, 30_000));
         assert_eq!((messages[0].strangers_removed, messages[0].peers_healed), (3, 2));
@@ -107,7 +105,7 @@ mod tests {
     fn a_long_report_comes_in_parts_that_count_drift_once() {
         let peers = vec![of_peer(&stats(None), at(0)); 8001];
         let drift = Drift { strangers_removed: 1, peers_healed: 1, interfaces_remade: 1 };
-        let messages = report(&Check { peers, drift }, 9, Duration::from_secs(30));
+        let messages = report(Check { peers, drift }, 9, Duration::from_secs(30));
         let parts: Vec<_> = messages.iter().map(|message| (message.part, message.number)).collect();
         assert_eq!(parts, [(0, 9), (1, 9), (2, 9)]);
         assert_eq!(messages[2].peers.len(), 1);

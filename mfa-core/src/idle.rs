@@ -166,7 +166,7 @@ impl IdleTracker {
     ) {
         if let Some(followed) = self.sessions.get_mut(&session) {
             followed.seen.retain(|seen| seen.gateway != gateway);
-            followed.seen.push(Seen { gateway, counters, at });
+            followed.add(Seen { gateway, counters, at });
         }
     }
 
@@ -289,6 +289,12 @@ impl Followed {
         self.last_activity.saturating_add(self.policy.threshold()).max(self.spared_until)
     }
 
+    /// Adds a gateway: nearly always the only one, and there are many sessions.
+    fn add(&mut self, seen: Seen) {
+        self.seen.reserve_exact(1);
+        self.seen.push(seen);
+    }
+
     /// Returns the new last activity if the report shows one that is later than the old.
     fn observe(&mut self, report: &Report, now: Timestamp) -> Option<Timestamp> {
         let before = self.remember(report, now);
@@ -319,7 +325,7 @@ impl Followed {
             *seen = Seen { gateway, counters, at: now };
             return Some(before);
         }
-        self.seen.push(Seen { gateway, counters, at: now });
+        self.add(Seen { gateway, counters, at: now });
         if mutant::on(Mutant::RestartIsActive) {
             return Some((Counters::ZERO, self.origin.unwrap_or(Timestamp::UNIX_EPOCH)));
         }

@@ -440,7 +440,7 @@ impl World {
         let Ok(check) = process.program.check(instant, wall) else {
             return self.done(gateway, true, false);
         };
-        let Drift { strangers_removed, peers_healed } = check.drift;
+        let Drift { strangers_removed, peers_healed, .. } = check.drift;
         if strangers_removed > 0 {
             self.coverage.hit(Cover::StrangerRemoved);
         }
@@ -457,7 +457,7 @@ impl World {
         }
         self.done(gateway, false, false);
         if told {
-            for stats in stats::report(&check, number, Duration::from_millis(CHECK)) {
+            for stats in stats::report(check, number, Duration::from_millis(CHECK)) {
                 self.say(gateway, Up::Stats { stats, carried: carried.clone(), forged: false });
             }
         }

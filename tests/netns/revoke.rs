@@ -47,14 +47,18 @@ fn what_others_do_to_the_kernel_is_set_right() -> Result<()> {
         let right = look()?;
         let mut deeds = vec![
             "wg set $I peer $S allowed-ips 10.1.0.99/32",
-            "wg set $I peer $P allowed-ips 0.0.0.0/0",
-            "wg set $I peer $P preshared-key /dev/null",
             "nft flush chain inet wg-mfa-$I forward",
             "nft delete table inet wg-mfa-$I",
         ];
-        // In userspace it is the gateway's process that has the peers: without its device they are left.
-        if office.gateway.status()?.get("backend").is_some_and(|backend| backend == "kernel") {
-            deeds.push("ip link delete $I");
+        // In userspace `wg` cannot change a peer that is there, and the device is the gateway's own.
+        let backend = office.gateway.status()?.get("backend").cloned();
+        let in_kernel = backend.is_some_and(|backend| backend == "kernel");
+        if in_kernel {
+            deeds.extend([
+                "wg set $I peer $P allowed-ips 0.0.0.0/0",
+                "wg set $I peer $P preshared-key /dev/null",
+                "ip link delete $I",
+            ]);
         }
         for deed in deeds {
             shell(deed)?;
@@ -68,7 +72,8 @@ fn what_others_do_to_the_kernel_is_set_right() -> Result<()> {
         let status = office.gateway.status()?;
         let count = |at: &str| status.pointer(at).and_then(Value::as_u64).unwrap_or_default();
         ensure!(count("/strangers_removed") == 1, "{status}");
-        ensure!(count("/peers_healed") >= 2 && count("/lease/rebuilt") == 2, "{status}");
+        ensure!(count("/lease/rebuilt") == 2, "{status}");
+        ensure!(count("/peers_healed") >= if in_kernel { 3 } else { 0 }, "{status}");
         Ok(())
     })
 }

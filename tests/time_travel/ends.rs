@@ -26,16 +26,19 @@ fn nothing_passes_soon_after_an_administrator_has_ended_a_session() -> Result<()
         // Where waiting takes its time the clock is set instead, to have another code.
         let wall_clock = asked("WGMFA_WALL_CLOCK", 0) == 1;
         let turns = asked("WGMFA_TURNS", 3);
-        let (mut passed, mut answered) = (Vec::new(), Vec::new());
+        let (mut passed, mut after_request, mut answered) = (Vec::new(), Vec::new(), Vec::new());
+        let mut steps = [const { Vec::new() }; 4];
         for turn in 1..=turns {
             let session = office.session()?.get("id").and_then(Value::as_i64).context("no id")?;
-            let ping = Ping::start(office.laptop.host(), "ends", SERVER, "0.002")?;
+            let ping = Ping::start(office.laptop.host(), "ends", SERVER, "0.01")?;
             wait_for(Duration::from_millis(200 + turn.wrapping_mul(79) % 100));
             let began = time_of_day()?;
             let authorization = format!("Authorization: Bearer {token}");
             let url = format!("https://10.77.0.1:8443/api/v1/sessions/{session}");
-            let curl = ["-ksS", "--fail", "-X", "DELETE", "-H", &authorization, &url];
-            core.run("curl", curl)?;
+            // It says when its connection stood and the request was about to be sent.
+            let when = "%{time_pretransfer}";
+            let curl = ["-ksS", "-w", when, "--fail", "-X", "DELETE", "-H", &authorization, &url];
+            let sent: f64 = core.run("curl", curl)?.trim().parse()?;
             let done = time_of_day()?;
             wait_for(Duration::from_millis(500));
             let last = ping.last_answer().context("no answer at all")?;
@@ -43,7 +46,11 @@ fn nothing_passes_soon_after_an_administrator_has_ended_a_session() -> Result<()
             ensure!(last > began - 0.1, "{turn}: there was no traffic");
             ensure!(office.gateway.peers()?.is_empty(), "{turn}: the peer is there");
             passed.push((last - began).max(0.0));
+            after_request.push((last - began - sent).max(0.0));
             answered.push(done - began);
+            for (all, step) in steps.iter_mut().zip(office.trail(session)?) {
+                all.push(Duration::from_millis(step).as_secs_f64());
+            }
             if turn < turns {
                 // The client may know already.
                 drop(office.laptop.client(&["disconnect", "office"]));
@@ -57,10 +64,16 @@ fn nothing_passes_soon_after_an_administrator_has_ended_a_session() -> Result<()
             }
         }
         say(&format!(
-            "{turns} ends, from the start of the administrator's request: the last packet passed {}; \
-             the request was answered {}",
+            "{turns} ends, from the start of the administrator's client: the last packet passed {}; \
+             the request was answered {}. From when its connection stood: the last packet passed {}",
             spread(&mut passed),
-            spread(&mut answered)
+            spread(&mut answered),
+            spread(&mut after_request)
+        ))?;
+        let [committed, sent, applied, verified] = steps.each_mut().map(|all| spread(all));
+        say(&format!(
+            "from the decision, by the trail: committed {committed}; sent {sent}; applied {applied}; \
+             verified {verified}"
         ))?;
         if !wall_clock {
             // Work takes no time there. What remains is what somebody waits for.

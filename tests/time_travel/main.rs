@@ -11,6 +11,7 @@ mod drift;
 mod ends;
 mod idle;
 mod lease;
+mod mass;
 mod office;
 mod ping;
 mod restart;

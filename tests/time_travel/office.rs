@@ -30,7 +30,7 @@ impl Office {
         let level = "info,core_bin::drivers::rotate=debug".into();
         site.environment.push(("WGMFA_LOG__LEVEL".into(), level));
         let company = Company::found_at(site)?;
-        let office = ["location", "add", "office", "--address", "10.1.0.1/24,fd10::1/64"];
+        let office = ["location", "add", "office", "--address", "10.1.0.1/16,fd10::1/64"];
         let more = ["--endpoint", "10.77.0.2:51820", "--allowed-ips", "10.99.0.0/24,fd99::/64"];
         company.admin(&[&office[..], &more, &["--mfa", "on"], policy].concat())?;
         let gateway = Self::gateway(lab, &company, "gateway")?;
@@ -106,6 +106,23 @@ impl Office {
     pub(super) fn generation(&self) -> Result<u64> {
         let session = self.session()?;
         session.get("generation").and_then(Value::as_u64).with_context(|| session.to_string())
+    }
+
+    /// How long after the decision a session's end was committed, sent to the gateway, applied and verified
+    /// there, in milliseconds.
+    pub(super) fn trail(&self, session: i64) -> Result<[u64; 4]> {
+        let mut steps = [0; 4];
+        wait_until("the trail is written down", 60, || {
+            let shown = self.company.admin(&["session", "show", &session.to_string()])?;
+            let Some(trail) = shown.pointer("/trail/0") else { return Ok(false) };
+            let names = ["committed", "sent", "applied", "verified"];
+            for (step, name) in steps.iter_mut().zip(names) {
+                let after = trail.get(format!("{name}_after_millis")).and_then(Value::as_u64);
+                *step = after.with_context(|| format!("{name}: {shown}"))?;
+            }
+            Ok(true)
+        })?;
+        Ok(steps)
     }
 
     /// Why the last session ended, as core's log has it.

@@ -11,7 +11,7 @@ use super::super::answer::{bytes, table, time};
 use super::super::{AdminError, Answer, Desk};
 use super::{Named, describe, name};
 use crate::flows::session::SessionError;
-use crate::view::{self, Delays, StepView};
+use crate::view::{self, Delays, StepView, TrailStep};
 
 /// Upper bounds of the histogram, in milliseconds.
 const BUCKETS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 30_000, 120_000];
@@ -48,8 +48,8 @@ pub(super) async fn show(desk: &Desk, number: i64) -> Result<Answer, AdminError>
     let text = format!("{}\n\n{}", sentence(&session), table(&headings, &rows, none));
     let mut answer = describe(&session);
     if let Value::Object(fields) = &mut answer {
-        let steps: Vec<StepView> = trail.iter().map(StepView::from).collect();
-        fields.insert("trail".to_owned(), json!(steps));
+        let steps = trail.iter().map(|step| described(step, decided)).collect();
+        fields.insert("trail".to_owned(), Value::Array(steps));
     }
     Ok(Answer::new(answer, text))
 }
@@ -84,9 +84,28 @@ fn sentence(session: &Named) -> String {
     format!("Session {} of {user} with {device} at {location} {state}.", info.id)
 }
 
+/// A step for programs. Its times are whole seconds, so it says too how long after the decision each was.
+fn described(step: &TrailStep, decided: Option<Timestamp>) -> Value {
+    let mut described = json!(StepView::from(step));
+    if let Value::Object(fields) = &mut described {
+        for (name, at) in [
+            ("committed", step.committed),
+            ("sent", step.sent),
+            ("applied", step.applied),
+            ("verified", step.verified),
+        ] {
+            fields.insert(format!("{name}_after_millis"), json!(millis(decided, at)));
+        }
+    }
+    described
+}
+
 fn after(decided: Option<Timestamp>, at: Timestamp) -> String {
-    let Some(decided) = decided else { return String::new() };
-    format!("+{} ms", at.as_unix_millis().saturating_sub(decided.as_unix_millis()))
+    millis(decided, at).map_or_else(String::new, |millis| format!("+{millis} ms"))
+}
+
+fn millis(decided: Option<Timestamp>, at: Timestamp) -> Option<u64> {
+    decided.map(|decided| at.as_unix_millis().saturating_sub(decided.as_unix_millis()))
 }
 
 fn histogram(delays: &BTreeMap<u64, u64>) -> String {

@@ -35,8 +35,8 @@ pub struct Follower {
 struct Followed {
     peer: (LocationId, PublicKey),
     policy: IdlePolicy,
-    /// What each gateway last counted.
-    seen: BTreeMap<GatewayId, Counters>,
+    /// What each gateway last counted. A location has few, and there are many sessions.
+    seen: Vec<(GatewayId, Counters)>,
     /// The sum over this core's gateways and their restarts.
     total: Counters,
     /// How much of the sum has been written down.
@@ -48,11 +48,17 @@ struct Followed {
 impl Followed {
     /// Returns whether anything was added.
     fn count(&mut self, gateway: GatewayId, now: Counters) -> bool {
-        let before = match self.seen.insert(gateway, now) {
-            Some(before) => before,
-            None if self.fresh => Counters::ZERO,
-            // Taken over from before this process: the store has what was counted then.
-            None => return false,
+        let seen = self.seen.iter_mut().find(|(seen, _)| *seen == gateway);
+        let before = if let Some((_, counted)) = seen {
+            core::mem::replace(counted, now)
+        } else {
+            self.seen.reserve_exact(1);
+            self.seen.push((gateway, now));
+            if !self.fresh {
+                // Taken over from before this process: the store has what was counted then.
+                return false;
+            }
+            Counters::ZERO
         };
         // A counter that fell was restarted with its peer.
         let added = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
@@ -289,7 +295,7 @@ impl Follower {
             self.tracker.resume(session.id, policy, session.last_activity);
         }
         let (total, told) = (Counters::ZERO, Counters::ZERO);
-        let seen = BTreeMap::new();
+        let seen = Vec::new();
         self.by_peer.insert(peer, session.id);
         self.followed.insert(session.id, Followed { peer, policy, seen, total, told, fresh });
     }
