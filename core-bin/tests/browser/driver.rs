@@ -140,15 +140,26 @@ impl Browser {
 
     /// Goes through a page by the keyboard alone: every control is reached, and seen to be.
     pub(crate) fn walk(&self, name: &str) {
+        let start = Instant::now();
+        // A live page may put another in its place meanwhile; what was seen is gone with it then.
+        while !self.walk_once(name) {
+            assert!(start.elapsed() < SOON, "{name} never stays");
+        }
+    }
+
+    /// Returns whether the page stayed what it was.
+    fn walk_once(&self, name: &str) -> bool {
         const CONTROLS: &str = "[...document.querySelectorAll('a[href], button, select, \
             input:not([type=hidden]), [tabindex=\"0\"]')].filter((one) => !one.disabled && \
             one.getClientRects().length)";
         let count = self.run(&format!(
-            "document.activeElement.blur(); window.getSelection().removeAllRanges(); \
+            "window.walked = document.querySelector('#live > *') ?? document.body; \
+             document.activeElement.blur(); window.getSelection().removeAllRanges(); \
              const all = {CONTROLS}; all.forEach((one) => delete one.dataset.seen); \
              return all.length"
         ));
         let count = count.as_u64().unwrap();
+        let mut found = Vec::new();
         for _ in 0..count + 8 {
             self.tab();
             let hidden = self.run(
@@ -158,7 +169,7 @@ impl Browser {
                    ? one.outerHTML.slice(0, 90) : null",
             );
             if let Some(control) = hidden.as_str() {
-                self.found.borrow_mut().push(format!("{name}: focus is not seen: {control}"));
+                found.push(format!("{name}: focus is not seen: {control}"));
             }
         }
         let missed = self.run(&format!(
@@ -166,8 +177,13 @@ impl Browser {
                .map((one) => one.outerHTML.slice(0, 90))"
         ));
         for control in missed.as_array().unwrap().iter().filter_map(Value::as_str) {
-            self.found.borrow_mut().push(format!("{name}: no key leads to {control}"));
+            found.push(format!("{name}: no key leads to {control}"));
         }
+        let stayed = self.run("return document.contains(window.walked)") == true;
+        if stayed {
+            self.found.borrow_mut().append(&mut found);
+        }
+        stayed
     }
 
     /// Finds an element; waits for it, because the page may be on its way.
