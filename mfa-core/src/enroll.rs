@@ -215,6 +215,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_token_waits_for_a_day() {
+        assert_eq!(issued().deadline(), at(86_400));
+    }
+
+    #[test]
     fn a_token_is_redeemed_once() {
         let mut enrollment = issued();
         assert_eq!(enrollment.redeem(SESSION, at(10)), Ok(()));

@@ -188,6 +188,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_method_is_in_a_set_once() {
+        let totp = MethodSet::EMPTY.with(Method::Totp);
+        assert_eq!(totp.with(Method::Totp), totp);
+        assert_eq!(totp.without(Method::Totp).without(Method::Totp), MethodSet::EMPTY);
+    }
+
+    #[test]
+    fn people_read_names_and_not_codes() {
+        assert_eq!(Method::ALL.map(Method::name), ["authenticator app", "e-mail code"]);
+    }
+
+    #[test]
     fn wire_numbers_are_those_of_the_client_api() {
         assert_eq!((Method::Totp.wire(), Method::Email.wire()), (0, 1));
         for method in Method::ALL {

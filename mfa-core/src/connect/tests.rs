@@ -88,6 +88,48 @@ fn a_rotation_replaces_the_key_and_never_goes_back() {
 }
 
 #[test]
+fn a_renewal_gives_a_lifetime_from_now_on_and_keeps_the_key() {
+    let policy = hour();
+    let mut session = authorized();
+
+    assert_eq!(session.renew(verified(&policy), &policy, at(3599)), Ok(()));
+
+    assert_eq!(session.lifetime_ends(), at(3599 + 3600));
+    assert_eq!(session.authorized(), at(0));
+    assert!(session.psk().is_some_and(|psk| psk.same_as(&psk_of(1))));
+}
+
+#[test]
+fn a_session_that_is_over_is_not_renewed() {
+    let policy = hour();
+    let mut late = authorized();
+    let over = Err(RenewRefused::Ended);
+    assert_eq!(late.renew(verified(&policy), &policy, at(3600)), over, "to the second");
+    assert_eq!(late.lifetime_ends(), at(3600));
+
+    let mut ended = authorized();
+    ended.end(EndReason::Disconnected, at(1)).unwrap();
+    assert_eq!(ended.renew(verified(&policy), &policy, at(2)), over);
+    assert!(!ended.is_live());
+}
+
+#[test]
+fn a_proof_for_another_subject_renews_nothing() {
+    let policy = hour();
+    let others = [
+        Subject { user: UserId::new(2), ..ALICE },
+        Subject { device: DeviceId::new(11), ..ALICE },
+        Subject { location: LocationId::new(101), ..ALICE },
+    ];
+    for other in others {
+        let mut session = authorized();
+        let foreign = verified_for(&policy, other);
+        assert_eq!(session.renew(foreign, &policy, at(60)), Err(RenewRefused::Foreign));
+        assert_eq!(session.lifetime_ends(), at(3600));
+    }
+}
+
+#[test]
 fn a_stored_session_is_the_same_session() {
     let mut session = authorized();
     session.connect(at(7));
@@ -147,23 +189,31 @@ fn debug_shows_no_key() {
 }
 
 fn authorized() -> Session {
-    let lifetime = Lifetime::new(Duration::from_secs(3600)).unwrap();
-    let policy = LocationPolicy::recommended().with_lifetime(lifetime);
+    let policy = hour();
     Session::authorize(verified(&policy), &policy, psk_of(1), at(0))
 }
 
-/// The long way, since there is no other.
+fn hour() -> LocationPolicy {
+    let lifetime = Lifetime::new(Duration::from_secs(3600)).unwrap();
+    LocationPolicy::recommended().with_lifetime(lifetime)
+}
+
 fn verified(policy: &LocationPolicy) -> Verified {
+    verified_for(policy, ALICE)
+}
+
+/// The long way, since there is no other.
+fn verified_for(policy: &LocationPolicy, subject: Subject) -> Verified {
     let (key, token) = (CodeKey::from_bytes([1; 32]), TokenDigest::from_bytes([2; 32]));
     let code = EmailCode::from_random([3; 32]);
     let question = Question::Email(code.digest(&key, &token));
     let standing = Standing { access: Access::Granted, policy, enabled: MethodSet::ALL };
     let mut challenge =
-        Challenge::start(token, ALICE, Lane::Proven, question, &standing, at(0)).unwrap();
+        Challenge::start(token, subject, Lane::Proven, question, &standing, at(0)).unwrap();
     let mut budget = GuessBudget::new(challenge.guess_key());
     let attempt = challenge.count_try(Answer::Email(code), &mut budget, at(0)).unwrap();
     let evidence = Evidence { key: &key, totp: None, recovery: &[] };
-    challenge.verify(&attempt, &ALICE, &evidence, &standing, at(0)).unwrap()
+    challenge.verify(&attempt, &subject, &evidence, &standing, at(0)).unwrap()
 }
 
 fn psk_of(byte: u8) -> PresharedKey {

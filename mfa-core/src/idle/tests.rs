@@ -230,12 +230,14 @@ fn a_forgotten_session_says_nothing_any_more() {
     tracker.track(BOB, by_transfer(300), at(10));
     tracker.forget(ALICE);
     tracker.forget(ALICE);
+    assert!(!tracker.is_empty());
 
     tracker.handle_timeout(at(10_000));
 
     let event = IdleEvent::Idle { session: BOB, last_activity: at(10) };
     assert_eq!(tracker.poll_event(), Some(event));
     assert_eq!(tracker.poll_event(), None);
+    assert!(tracker.is_empty());
 }
 
 #[test]
