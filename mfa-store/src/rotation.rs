@@ -169,19 +169,13 @@ impl Tx {
     ) -> Result<usize, StoreError> {
         let mut staged = 0;
         for (id, psk) in new {
-            let Some(current) = self.session_psk(*id)? else { continue };
-            let digest = Sha256::digest(current.expose_secret());
             let sealed = self.seal_in(psk_place(id.get()), psk.expose_secret())?;
             let free = session::table
                 .find(id.get())
                 .filter(session::ended_at.is_null())
                 .filter(session::next_psk.is_null());
             staged += diesel::update(free)
-                .set((
-                    session::next_psk.eq(sealed),
-                    session::next_staged_at.eq(to_millis(now)),
-                    session::previous_psk_digest.eq(digest.as_slice()),
-                ))
+                .set((session::next_psk.eq(sealed), session::next_staged_at.eq(to_millis(now))))
                 .execute(&mut self.conn)?;
         }
         Ok(staged)
@@ -217,10 +211,14 @@ impl Tx {
                     .select(device::public_key)
                     .first(&mut self.conn)?;
                 let revision = self.touch(location, Some(&to_key(&key, "device")?))?;
+                // Not before: until now gateways are given this one, beside the digest of the one before it.
+                let current = self.session_psk(*id)?.ok_or(StoreError::corrupt(TABLE))?;
+                let digest = Sha256::digest(current.expose_secret());
                 diesel::update(row)
                     .set((
                         session::next_set_at.eq(to_millis(now)),
                         session::next_revision.eq(revision),
+                        session::previous_psk_digest.eq(digest.as_slice()),
                     ))
                     .execute(&mut self.conn)?;
             }
