@@ -20,6 +20,7 @@ use core::time::Duration;
 use std::time::SystemTime;
 
 use mfa_wire::http::{NextKey, RotateRequest, SessionInfo};
+use mutant::Mutant;
 use wg_types::PresharedKey;
 use wg_types::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME};
 
@@ -149,7 +150,17 @@ impl Rotate {
         let is_good = passed < QUIET_BEFORE || passed > REJECT_AFTER_TIME;
         if is_good && let Some(next) = self.waiting.take() {
             self.set = next.generation;
-            self.other = Some(core::mem::replace(&mut self.held, next));
+            if mutant::on(Mutant::ProvenBySetting) {
+                self.proven = self.set;
+            }
+            let before = core::mem::replace(&mut self.held, next);
+            // Where keys take turns the older one may be in the interface; gateways have the newer.
+            let other = self.other.take().filter(|_| !mutant::on(Mutant::ForgetsNewer));
+            let both = [Some(before), other].into_iter().flatten();
+            self.other = both.max_by_key(|key| key.generation);
+            if mutant::on(Mutant::ClientForgets) {
+                self.other = None;
+            }
             return Some(self.held.psk.clone());
         }
         let tried = passed > OVERDUE && age(now, self.since) > TURN && link.tx_bytes > self.sent;
@@ -164,6 +175,13 @@ impl Rotate {
     pub const fn handle_set(&mut self, now: SystemTime, link: &Link) {
         self.since = now;
         self.sent = link.tx_bytes;
+    }
+
+    /// Whether the client has the key of this generation: in the interface, or beside it.
+    #[must_use]
+    pub fn has(&self, generation: u32) -> bool {
+        let keys = [Some(&self.held), self.other.as_ref()];
+        keys.into_iter().flatten().any(|key| key.generation == generation)
     }
 
     /// Returns the generation in the interface.

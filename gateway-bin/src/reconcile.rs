@@ -107,8 +107,12 @@ impl Known {
 
     /// Tells whether the kernel had a pre-shared key of the session that `peer` belongs to.
     fn same_session(&self, peer: &DesiredPeer, in_kernel: Option<&PresharedKey>) -> bool {
+        if mutant::on(Mutant::RotatedAnew) {
+            return false;
+        }
         let in_kernel_print = fingerprint(in_kernel);
-        let is_previous = in_kernel.is_some() && peer.previous == Some(in_kernel_print.0);
+        let knows = in_kernel.is_some() && !mutant::on(Mutant::NoPrevious);
+        let is_previous = knows && peer.previous == Some(in_kernel_print.0);
         is_previous
             || self.peers.get(&peer.config.public_key).is_some_and(|memory| {
                 memory.mark.session == peer.mark.session && memory.psk == in_kernel_print
@@ -189,7 +193,8 @@ pub fn without_looking(
             continue;
         };
         let another = known.mark(key).is_none_or(|mark| mark.session != wanted.mark.session);
-        if another && !mutant::on(Mutant::PskInPlace) {
+        let anew = mutant::on(Mutant::RotatedAnew);
+        if (another && !mutant::on(Mutant::PskInPlace)) || anew {
             cuts.push(*key);
         }
         rest.push(match &wanted.config.preshared_key {

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use mutant::Mutant;
 use wg_types::PresharedKey;
 
 use crate::challenge::{Subject, Verified};
@@ -212,7 +213,8 @@ impl Session {
             return Err(RenewRefused::Ended);
         }
         self.method = method;
-        self.lifetime_ends = policy.session_ends(now);
+        let from = if mutant::on(Mutant::RenewalAdds) { self.lifetime_ends } else { now };
+        self.lifetime_ends = policy.session_ends(from);
         Ok(())
     }
 

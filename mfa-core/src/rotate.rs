@@ -6,6 +6,7 @@
 
 use core::time::Duration;
 
+use mutant::Mutant;
 use wg_types::timers::REKEY_AFTER_TIME;
 
 use crate::policy::PolicyError;
@@ -201,7 +202,8 @@ impl Rotation {
             RotationState::Staged
         };
         let before = self.state;
-        self.state = before.max(told);
+        let back = mutant::on(Mutant::WordsLeadBack);
+        self.state = if back { told } else { before.max(told) };
         before != self.state
     }
 
@@ -210,6 +212,13 @@ impl Rotation {
     pub fn step(&self, policy: PskPolicy, gateways: GatewaysHave, now: Timestamp) -> Step {
         match (self.state, gateways) {
             (RotationState::Proven, GatewaysHave::All) => Step::Promote,
+            (RotationState::Set, GatewaysHave::All) if mutant::on(Mutant::PromotedUnproven) => {
+                Step::Promote
+            }
+            (RotationState::Staged, _) if mutant::on(Mutant::NeverGivenUp) => Step::Wait,
+            (RotationState::Set, _) if mutant::on(Mutant::GivenUpAnyway) => {
+                Self { state: RotationState::Staged, ..*self }.step(policy, gateways, now)
+            }
             (RotationState::Staged, _) => match policy.patience() {
                 Some(patience) if now.since(self.staged) >= patience => Step::GiveUp,
                 Some(_) | None => Step::Wait,

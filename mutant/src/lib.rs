@@ -47,6 +47,8 @@ mutants! {
     NoLease = "no_lease";
     /// The gateway's process holds the lease, and not the kernel.
     ProcessLease = "proc_lease";
+    /// What a gateway told one core counts again at the next one.
+    CountedTwice = "counted_twice";
     /// A new challenge brings new guesses.
     PerChallengeOnly = "per_chal_only";
     /// A refused login takes its counted try back.
@@ -111,6 +113,46 @@ mutants! {
     ConfirmUnburned = "confirm_unburned";
     /// Each renewal of the lease is a whole one.
     WholeLease = "whole_lease";
+    /// A proof of one subject extends another's session.
+    ForeignRenewal = "foreign_renewal";
+    /// A renewal adds a lifetime to what is left.
+    RenewalAdds = "renewal_adds";
+    /// A recovery code that was used is taken again.
+    RecoveryAgain = "recovery_again";
+    /// Mails are not counted.
+    EndlessMails = "endless_mails";
+    /// A stranger's challenge makes those of the device room.
+    StrangerEvicts = "stranger_evicts";
+    /// A device has any number of open challenges.
+    EndlessChallenges = "endless_challenges";
+    /// Gateways are given the next key before the client has it.
+    StagedIsGiven = "staged_given";
+    /// A key is promoted that no handshake proved.
+    PromotedUnproven = "promoted_unproven";
+    /// A key is promoted that a connected gateway lacks.
+    PromotedBehind = "promoted_behind";
+    /// Keys are rotated while a gateway has just left.
+    HastyRotation = "hasty_rotation";
+    /// What a client says late leads a rotation back.
+    WordsLeadBack = "words_lead_back";
+    /// A client that takes no key is waited for for ever.
+    NeverGivenUp = "never_given_up";
+    /// A client that has the new key is given up like one that has not.
+    GivenUpAnyway = "given_up_anyway";
+    /// A rotated key is put in as a new session's is.
+    RotatedAnew = "rotated_anew";
+    /// A gateway that has just started does not know the key before.
+    NoPrevious = "no_previous";
+    /// Gateways are told of a key as the one before while it is the one in force.
+    PreviousEarly = "previous_early";
+    /// The next key of an ended session stays where it is.
+    KeyOutlives = "key_outlives";
+    /// The client forgets the key before as soon as it has another.
+    ClientForgets = "client_forgets";
+    /// The client that went back to the key before forgets the newer one for the next.
+    ForgetsNewer = "forgets_newer";
+    /// The client says that a handshake was made with a key once it is set.
+    ProvenBySetting = "proven_by_setting";
 }
 
 impl core::fmt::Display for Mutant {

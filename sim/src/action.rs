@@ -39,15 +39,29 @@ pub enum Action {
     /// A device, or a stranger who knows its key, asks for a challenge.
     Start { device: u8, location: u8, core: u8, email: bool, stranger: bool, commit: Commit },
     /// Somebody answers a challenge; `back` counts from the newest one of the device.
-    Finish { device: u8, back: u8, core: u8, typed: Typed },
+    /// With `renew` it is for more time: 1: for the device's session there, 2: for its other one,
+    /// 3: for somebody else's.
+    Finish {
+        device: u8,
+        back: u8,
+        core: u8,
+        typed: Typed,
+        #[serde(default)]
+        renew: u8,
+    },
     /// A request goes on by one step.
     Go { core: u8, request: u8, commit: Commit },
     /// The device ends its session.
     Disconnect { device: u8, location: u8, core: u8, commit: Commit },
     /// A device shakes hands with a gateway.
     Handshake { device: u8, gateway: u8 },
-    /// User data passes.
-    Data { device: u8, gateway: u8 },
+    /// User data passes; without `busy` only while its person works.
+    Data {
+        device: u8,
+        gateway: u8,
+        #[serde(default)]
+        busy: bool,
+    },
     /// A keepalive passes.
     Keepalive { device: u8, gateway: u8 },
     /// The link carries its next message to core.
@@ -90,39 +104,52 @@ pub enum Action {
     Forge { gateway: u8, device: u8, how: u8 },
     /// Core forgets what is over.
     Sweep { core: u8 },
+    /// A client looks at its interface.
+    Look { device: u8, location: u8 },
+    /// A client asks how its session stands.
+    Ask { device: u8, location: u8, core: u8, late: bool, commit: Commit },
+    /// A core looks which keys are to be rotated.
+    Rotate { core: u8, commit: Commit },
     /// Faults stop, and all must become right.
     Heal,
 }
 
 /// How many kinds of actions there are.
-pub const KINDS: usize = 29;
+pub const KINDS: usize = 32;
 
 /// How much more often each kind comes than the rarest.
 const USUAL: [u32; KINDS] = [
     120, 60, 70, 220, 6, 60, 60, 40, 160, 160, 2, 2, 4, 4, 2, 4, 3, 3, 3, 3, 2, 1, 6, 4, 4, 3, 6,
-    1, 1,
+    1, 30, 60, 30, 1,
 ];
 
 /// How often each kind comes in one run: some more, some less, some never.
 #[derive(Clone, Debug)]
 pub struct Weights {
     sums: [u32; KINDS],
+    /// Sessions are left alone and in use: else none lives long enough for two rotations.
+    calm: bool,
 }
 
 impl Weights {
     /// Draws them.
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
+        let calm = rng.one_in(2);
         let mut sums = [0; KINDS];
         let mut sum = 0;
         for (kind, usual) in USUAL.iter().enumerate() {
-            let always = matches!(kind, 0..=3 | 8 | 9);
-            let factor =
-                if always { rng.pick(&[4, 8, 16]) } else { rng.pick(&[0, 1, 4, 8, 16, 32]) };
+            let factor = match kind {
+                0..=3 | 8 | 9 => rng.pick(&[4, 8, 16]),
+                // What keeps a session, and what ends it.
+                5 | 6 | 28..=30 if calm => rng.pick(&[8, 16, 32]),
+                4 | 10..=15 | 21 if calm => rng.pick(&[0, 0, 0, 1]),
+                _ => rng.pick(&[0, 1, 4, 8, 16, 32]),
+            };
             sum += usual * factor;
             sums[kind] = sum;
         }
-        Self { sums }
+        Self { sums, calm }
     }
 
     fn draw_kind(&self, rng: &mut Rng) -> usize {
@@ -137,7 +164,7 @@ impl Weights {
 pub fn choose(world: &World, weights: &Weights, rng: &mut Rng) -> Action {
     for _ in 0..4 {
         let kind = weights.draw_kind(rng);
-        if let Some(action) = of_kind(kind, world, rng) {
+        if let Some(action) = of_kind(kind, world, weights, rng) {
             return action;
         }
     }
@@ -167,7 +194,7 @@ fn commit(rng: &mut Rng) -> Commit {
     }
 }
 
-fn of_kind(kind: usize, world: &World, rng: &mut Rng) -> Option<Action> {
+fn of_kind(kind: usize, world: &World, weights: &Weights, rng: &mut Rng) -> Option<Action> {
     let device = small(rng, DEVICES);
     let location = small(rng, LOCATIONS);
     let gateway = small(rng, GATEWAYS);
@@ -199,7 +226,8 @@ fn of_kind(kind: usize, world: &World, rng: &mut Rng) -> Option<Action> {
                 _ => Typed::Wrong,
             };
             let back = if rng.one_in(3) { small(rng, 4) } else { 0 };
-            Action::Finish { device, back, core, typed }
+            let renew = if rng.one_in(4) { rng.pick(&[1, 1, 1, 2, 3]) } else { 0 };
+            Action::Finish { device, back, core, typed, renew }
         }
         3 => {
             let core =
@@ -212,7 +240,7 @@ fn of_kind(kind: usize, world: &World, rng: &mut Rng) -> Option<Action> {
         }
         4 => Action::Disconnect { device, location, core, commit: commit(rng) },
         5 => Action::Handshake { device, gateway },
-        6 => Action::Data { device, gateway },
+        6 => Action::Data { device, gateway, busy: weights.calm },
         7 => Action::Keepalive { device, gateway },
         8 => Action::Up { gateway: first(gateway, |at| !world.gateways[at].up_queue.is_empty())? },
         9 => Action::Down {
@@ -246,8 +274,22 @@ fn of_kind(kind: usize, world: &World, rng: &mut Rng) -> Option<Action> {
         25 => Action::Meddle { gateway, device, how: small(rng, 4) },
         26 => Action::Forge { gateway, device, how: small(rng, 3) },
         27 => Action::Sweep { core },
+        28 => Action::Look { device, location: rotating(rng, location) },
+        29 => Action::Ask {
+            device,
+            location: rotating(rng, location),
+            core,
+            late: rng.one_in(8),
+            commit: commit(rng),
+        },
+        30 => Action::Rotate { core, commit: commit(rng) },
         _ => Action::Heal,
     })
+}
+
+/// Most sessions are where two gateways are.
+fn rotating(rng: &mut Rng, location: u8) -> u8 {
+    if rng.one_in(4) { location } else { 0 }
 }
 
 fn first(from: u8, is: impl Fn(usize) -> bool) -> Option<u8> {

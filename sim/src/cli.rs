@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -81,7 +81,7 @@ enum What {
 pub fn main() -> Result<bool> {
     match Cli::parse().what {
         What::Run { steps, seconds, seed, threads, coverage } => {
-            let series = seed.unwrap_or_else(fresh);
+            let series = seed.unwrap_or_else(crate::rng::fresh);
             let limit = seconds.map(Duration::from_secs);
             let most = steps.unwrap_or_else(|| if limit.is_some() { u64::MAX } else { 10_000_000 });
             Ok(many(series, most, limit, threads, coverage))
@@ -97,15 +97,9 @@ pub fn main() -> Result<bool> {
         What::Regressions { directory } => regressions(&directory),
         #[cfg(feature = "mutants")]
         What::Mutants { steps, seed, threads, only } => {
-            Ok(mutants(seed.unwrap_or_else(fresh), steps, threads, only))
+            Ok(mutants(seed.unwrap_or_else(crate::rng::fresh), steps, threads, only))
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "where a fresh seed comes from")]
-fn fresh() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    crate::rng::Rng::new(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)).next()
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures the simulator itself")]

@@ -4,7 +4,9 @@
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 
-use core_bin::drivers::idle::Follower;
+use core_bin::drivers::idle::{Follower, REPORTS_WITHIN};
+use core_bin::drivers::rotate::{Connected, Here, Rotations, find};
+use core_bin::flows::connect::extend::{self, ExtendError, Whose};
 use core_bin::flows::connect::login::{self, LoginError, OpenError, Terms, standings};
 use core_bin::flows::connect::records::View as _;
 use core_bin::link::StatsReport;
@@ -22,7 +24,9 @@ use mfa_core::id::{DeviceId, GatewayId, LocationId, SessionId, UserId};
 use mfa_core::method::Method;
 use mfa_core::time::Timestamp;
 use mfa_core::token::Token;
-use mfa_store::{Actor, By, Quiet, Scope};
+use mfa_store::{
+    Actor, By, Gateway, Location, Quiet, RotationInfo, Scope, SessionInfo, StoreError,
+};
 use mfa_wire::gateway as wire;
 use mutant::Mutant;
 use wg_types::{PresharedKey, PublicKey};
@@ -31,10 +35,10 @@ use crate::action::{Commit, Typed};
 use crate::coverage::Cover;
 use crate::db::{Db, Tx, id};
 use crate::gateway::{Down, Up};
-use crate::oracle::Asked;
+use crate::oracle::{Asked, Truth};
 use crate::rng::bytes;
 use crate::world::{WALL, World};
-use crate::{CORES, GATEWAYS, LOCATIONS, OWNERS, SERVES};
+use crate::{CORES, DEVICES, GATEWAYS, LOCATIONS, OWNERS, SERVES};
 
 /// Between two checks of sessions, in ms.
 const CHECK: u64 = 60_000;
@@ -57,6 +61,8 @@ pub struct Core {
     /// Its gateways.
     pub seats: [Option<Seat>; GATEWAYS],
     follower: Follower,
+    /// Whether it has looked at the store since its process began.
+    looked: bool,
     /// When it next looks for what others wrote.
     pub look_at: Option<u64>,
     idle_at: u64,
@@ -76,6 +82,7 @@ impl Default for Core {
             requests: Vec::new(),
             seats: Default::default(),
             follower: Follower::new(),
+            looked: false,
             look_at: None,
             idle_at: 0,
             news_at: None,
@@ -111,6 +118,9 @@ pub struct Seat {
     feed: Feed,
     reports: Reports,
     known: BTreeSet<PublicKey>,
+    /// What it has said to have, and when it was last heard.
+    applied: Option<i64>,
+    heard: Timestamp,
     began: u64,
     beats: VecDeque<u64>,
     /// When it is given up.
@@ -128,6 +138,8 @@ pub struct Request {
     /// Core's time when it came.
     now: Timestamp,
     text: String,
+    /// Which session it is to extend; `None`: it begins one.
+    renew: Option<i64>,
     before: Option<Box<Db>>,
     stage: Stage,
 }
@@ -213,13 +225,28 @@ impl World {
     fn learn(&mut self, core: usize) {
         let known = self.cores[core].follower.known();
         let mut found = self.db.found(&known);
+        for gateway in (0..GATEWAYS).filter(|at| self.is_elsewhere(core, *at)) {
+            let there = found.elsewhere.entry(LocationId::new(id(SERVES[gateway]))).or_default();
+            there.insert(GatewayId::new(id(gateway)));
+        }
         if mutant::on(Mutant::PurgedIsActive) {
             found.new.retain(|(session, _)| session.connected.is_some());
         }
         if known.is_empty() && !found.new.is_empty() {
             self.coverage.hit(Cover::TookOver);
         }
-        self.cores[core].follower.learn(found);
+        let until = self.core_time(core).saturating_add(REPORTS_WITHIN);
+        let this = &mut self.cores[core];
+        this.follower.learn(found);
+        if !core::mem::replace(&mut this.looked, true) {
+            this.follower.spare(until);
+        }
+    }
+
+    /// Whether a gateway is connected to another core.
+    fn is_elsewhere(&self, core: usize, gateway: usize) -> bool {
+        let mut others = self.cores.iter().enumerate().filter(|(at, _)| *at != core);
+        others.any(|(_, other)| other.up && other.seats[gateway].is_some())
     }
 
     /// As `core_bin::drivers::idle` does each period.
@@ -292,6 +319,7 @@ impl World {
             Method::Email => Question::Email(mailed.digest(&self.codes, &token)),
         };
         let before = self.db.clone();
+        let (_, others) = crate::oracle::pending(&before, subject, lane);
         self.db.begin();
         let terms = Terms { codes: &self.codes, mail: true };
         let mut tx = Tx { db: &mut self.db, before: None, silent: false };
@@ -328,6 +356,7 @@ impl World {
                     looks: 0,
                     session: None,
                 });
+                self.oracle.opened(&self.db, subject, lane, others, self.now);
                 if commit == Commit::Done {
                     let open = &mut self.devices[device].challenges;
                     open.push(place);
@@ -349,7 +378,7 @@ impl World {
     }
 
     /// An answer arrives at a core.
-    pub fn finish(&mut self, device: usize, back: usize, core: usize, typed: Typed) {
+    pub fn finish(&mut self, device: usize, back: usize, core: usize, typed: Typed, renew: u8) {
         let open = &self.devices[device].challenges;
         let Some(challenge) = open.iter().rev().nth(back % open.len().max(1)).copied() else {
             return;
@@ -378,6 +407,16 @@ impl World {
                 (None, None) => return,
             },
         };
+        let at = usize::try_from(asked.subject.location.get() - 1).unwrap_or(0);
+        let session = |device: usize, at: usize| {
+            self.devices[device].held[at % LOCATIONS].as_ref().map(|held| held.session)
+        };
+        let renew = match renew {
+            0 => None,
+            1 => session(device, at),
+            2 => session(device, at + 1),
+            _ => session((device + 1) % DEVICES, at),
+        };
         self.typed[user] = Some(text.clone());
         let now = self.core_time(core);
         let (at, stage) = (self.now, Stage::Count);
@@ -387,6 +426,7 @@ impl World {
             at,
             now,
             text,
+            renew,
             before: None,
             stage,
         });
@@ -432,9 +472,8 @@ impl World {
         let asked = &self.oracle.asked[request.challenge];
         let (device, location) = (asked.subject.device.get(), asked.subject.location.get());
         let place = usize::try_from(location - 1).unwrap_or(0);
-        let holder = &mut self.devices[request.device];
-        if holder.id == Some(device) {
-            holder.psks[place] = Some(psk);
+        if self.devices[request.device].id == Some(device) {
+            self.hold(request.device, place, session, psk);
         }
     }
 
@@ -521,6 +560,12 @@ impl World {
         let stale = request.before.as_deref().filter(|_| counted);
         let silent = mutant::on(Mutant::AuditApart);
         let mut tx = Tx { db: &mut self.db, before: stale, silent };
+        if let Some(session) = request.renew {
+            let device = self.devices[request.device].key;
+            let whose = Whose { session: SessionId::new(session), device: device? };
+            let extended = extend::extend(&mut tx, terms, attempt, token, whose, now);
+            return self.extended(request, core, commit, before, extended);
+        }
         let verdict = login::verify(&mut tx, terms, attempt, token, &psk, now);
         match verdict {
             Ok(Ok(bought)) => {
@@ -536,7 +581,7 @@ impl World {
                     }
                     return None;
                 }
-                self.bought(&request, session, serial, silent);
+                self.bought(&request, session, serial);
                 if self.oracle.violation.is_some() {
                     return None;
                 }
@@ -572,6 +617,63 @@ impl World {
         }
     }
 
+    fn extended(
+        &mut self,
+        request: Request,
+        core: usize,
+        commit: Commit,
+        before: Db,
+        extended: Result<Result<(SessionInfo, Location), LoginError>, ExtendError>,
+    ) -> Option<Request> {
+        let (challenge, uncounted) =
+            (request.challenge, matches!(request.stage, Stage::Verify(None)));
+        let silent = mutant::on(Mutant::AuditApart);
+        match extended {
+            Ok(Ok(_)) if commit == Commit::Aborted => {
+                self.db = before;
+                self.oracle.looked(challenge, request.at, self.now, false);
+            }
+            Ok(Ok((info, location))) => {
+                self.coverage.hit(Cover::Renewed);
+                self.proven(&request);
+                let lifetime = location.settings.policy.lifetime().get();
+                let most = WALL + self.now + crate::kernel::millis(lifetime);
+                self.oracle.renewed(&self.db, challenge, info.id.get(), self.now, most);
+                if self.oracle.violation.is_none() {
+                    self.after_commit((commit == Commit::Done).then_some(core));
+                }
+            }
+            Ok(Err(LoginError::Refused(refused))) => {
+                self.refused(challenge, request.at, refused);
+                if commit == Commit::Aborted || uncounted {
+                    self.db = before;
+                } else {
+                    self.oracle.audit += u64::from(!silent);
+                    self.after_commit(None);
+                }
+                if uncounted && mutant::on(Mutant::CountedAfter) {
+                    return Some(Request { stage: Stage::LateCount, ..request });
+                }
+            }
+            Ok(Err(_)) => {}
+            Err(error) => {
+                self.db = before;
+                match error {
+                    ExtendError::NoSession => {
+                        self.coverage.hit(Cover::RenewRefused);
+                        self.oracle.looked(challenge, request.at, self.now, false);
+                    }
+                    ExtendError::Login(LoginError::Spent) => self.coverage.hit(Cover::Spent),
+                    ExtendError::Login(LoginError::Refused(refused)) => {
+                        self.refused(challenge, request.at, refused);
+                    }
+                    ExtendError::Login(_) => {}
+                }
+            }
+        }
+        None
+    }
+
     fn refused(&mut self, challenge: usize, came: u64, refused: Refused) {
         let (cover, looked) = match refused {
             Refused::Wrong { .. } => (Cover::Wrong, true),
@@ -588,13 +690,18 @@ impl World {
         }
     }
 
-    fn bought(&mut self, request: &Request, session: i64, psk: u64, silent: bool) {
+    fn bought(&mut self, request: &Request, session: i64, psk: u64) {
+        self.proven(request);
+        self.oracle.began(&self.db, request.challenge, session, psk, self.now);
+    }
+
+    /// A right code was accepted, in a commit.
+    fn proven(&mut self, request: &Request) {
         let challenge = request.challenge;
         let user = usize::try_from(self.oracle.asked[challenge].subject.user.get() - 1);
         let user = user.unwrap_or(0);
         self.oracle.looked(challenge, request.at, self.now, true);
         self.oracle.audit += 1;
-        let _ = silent;
         match self.oracle.asked[challenge].method {
             Method::Email => self.coverage.hit(Cover::LoginEmail),
             Method::Totp if request.text.len() == 6 => {
@@ -611,7 +718,101 @@ impl World {
                 }
             }
         }
-        self.oracle.began(&self.db, challenge, session, psk, self.now);
+    }
+
+    /// A core looks which keys are to be rotated, as `core_bin::drivers::rotate` does each 5 s.
+    pub fn rotate(&mut self, core: usize, commit: Commit) {
+        if !self.cores[core].serves() {
+            return;
+        }
+        // All cores have just noted what they hear.
+        for other in self.cores.iter().filter(|other| other.serves()) {
+            for (gateway, seat) in other.seats.iter().enumerate() {
+                let Some(seat) = seat else { continue };
+                self.db.heard[gateway] = Some((seat.heard, seat.applied.unwrap_or(0)));
+            }
+        }
+        let now = self.core_time(core);
+        let seats = &self.cores[core].seats;
+        let connected = |location: LocationId| {
+            let served = || (0..GATEWAYS).filter(move |at| id(SERVES[*at]) == location.get());
+            let here = served().filter_map(|at| {
+                let applied = seats[at].as_ref()?.applied;
+                Some(Here { gateway: GatewayId::new(id(at)), applied, in_place: true })
+            });
+            let elsewhere = served().filter_map(|at| {
+                let others = self.cores.iter().enumerate().filter(|(other, _)| *other != core);
+                let mut seats = others.filter_map(|(_, other)| other.seats[at].as_ref());
+                Some((GatewayId::new(id(at)), seats.next()?.applied))
+            });
+            Connected { here: here.collect(), elsewhere: elsewhere.collect() }
+        };
+        let Ok(found) = find(&mut View(&self.db), connected, now) else { return };
+        let serial = self.psk_serial;
+        let due = found.due.iter().zip(serial + 1..);
+        let due: Vec<(i64, u64)> = due.map(|(id, serial)| (id.get(), serial)).collect();
+        self.psk_serial += u64::try_from(due.len()).unwrap_or(0);
+        if !due.is_empty() {
+            let mut staged = Vec::new();
+            self.transact(None, commit, |db, _| {
+                for (session, serial) in due {
+                    if db.stage_rotation(session, bytes(0x99, serial), now) {
+                        staged.push((session, serial));
+                    }
+                }
+            });
+            for (session, serial) in staged.into_iter().filter(|_| commit != Commit::Aborted) {
+                let row = self.db.sessions.iter().find(|row| row.id == session);
+                let generation = row.map_or(0, |row| row.generation.next().get());
+                self.oracle.drew(serial, session, generation);
+                self.coverage.hit(Cover::KeyStaged);
+            }
+        }
+        if !found.ready.is_empty() {
+            let mut promoted = 0;
+            self.transact(None, commit, |db, _| promoted = db.promote_rotations(&found.ready));
+            (0..promoted).for_each(|_| self.coverage.hit(Cover::KeyPromoted));
+            if commit != Commit::Aborted {
+                found.ready.iter().for_each(|session| self.has_promoted(session.get()));
+            }
+        }
+        if !found.late.is_empty() {
+            let by = By::new(Actor::System, now);
+            self.transact(Some(core), commit, |db, _| {
+                for (session, _) in found.late {
+                    db.end_sessions(by, Scope::Session(session), EndReason::RotationFailed);
+                }
+            });
+        }
+    }
+
+    /// Looks whether every connected gateway has a key that was promoted.
+    fn has_promoted(&mut self, session: i64) {
+        let Some(row) = self.db.sessions.iter().find(|row| row.id == session) else { return };
+        let (at, key) = (row.subject.location.get(), row.generation.get());
+        for gateway in (0..GATEWAYS).filter(|gateway| id(SERVES[*gateway]) == at) {
+            let Some((stream, core)) = self.gateways[gateway].stream else { continue };
+            let seat = self.cores[core].seats[gateway].as_ref();
+            if !self.cores[core].up || seat.is_none_or(|seat| seat.stream != stream) {
+                continue;
+            }
+            let Some(truth) = self.oracle.sessions.get(&session) else { continue };
+            let state = self.gateways[gateway].kernel.state();
+            let psk = state.peer(&truth.key).and_then(|peer| peer.psk);
+            drop(state);
+            let place = psk.and_then(|psk| usize::try_from(psk).ok());
+            let known = place.and_then(|place| self.oracle.psks.get(place).copied().flatten());
+            if let Some((of, has)) = known
+                && of == session
+                && has < key
+            {
+                self.oracle.fail("I15", || {
+                    format!(
+                        "key {key} of session {session} is promoted; gateway {gateway} has {has}"
+                    )
+                });
+            }
+        }
     }
 
     /// Wakes the streams of one core, or of all.
@@ -636,6 +837,8 @@ impl World {
             feed: Feed::new(),
             reports: Reports::new(),
             known: BTreeSet::new(),
+            applied: None,
+            heard: self.core_time(core),
             began: self.now,
             beats: VecDeque::new(),
             dead_at: None,
@@ -727,6 +930,7 @@ impl World {
         let received_at = self.core_time(core);
         let db_revision = self.db.revisions[SERVES[gateway]];
         let Some(seat) = &mut self.cores[core].seats[gateway] else { return };
+        seat.heard = received_at;
         let at = Duration::from_millis(now - seat.began);
         match message {
             Up::Heartbeat(number) => {
@@ -746,6 +950,7 @@ impl World {
                     self.hang_up(gateway, true);
                     return;
                 }
+                seat.applied = Some(revision);
                 self.coverage.hit(Cover::Acknowledged);
                 let late = mutant::on(Mutant::SubscribedLate);
                 if core::mem::take(&mut seat.snapshot_sent) && late {
@@ -753,7 +958,7 @@ impl World {
                 }
             }
             Up::Resync => seat.feed.trouble(at),
-            Up::Stats { stats, carried, forged } => {
+            Up::Stats { stats, carried, had, forged } => {
                 let Ok(checked) = seat.reports.check(&stats, &seat.known, at) else { return };
                 let location = SERVES[gateway];
                 let report = StatsReport {
@@ -763,7 +968,7 @@ impl World {
                     period: checked.period,
                     peers: checked.peers,
                 };
-                self.heard_report(core, gateway, &report, &carried, forged);
+                self.heard_report(core, gateway, &report, (&carried, had), forged);
             }
         }
         self.pump(core, gateway);
@@ -774,7 +979,7 @@ impl World {
         core: usize,
         gateway: usize,
         report: &StatsReport,
-        carried: &[(PublicKey, u64)],
+        (carried, had): (&[(PublicKey, u64)], i64),
         forged: bool,
     ) {
         if !self.cores[core].database {
@@ -791,11 +996,19 @@ impl World {
         if forged {
             self.coverage.hit(Cover::ReportForged);
         }
+        let again = &mut self.gateways[gateway].counts_again;
+        let anew = std::mem::replace(again, forged);
         for peer in &report.peers {
             let key = peer.public_key;
             let count = carried.iter().find(|(whose, _)| *whose == key).map_or(0, |(_, n)| *n);
             let known = self.gateways[gateway].credited(&key);
-            if !forged && count <= known {
+            // What it told the other core, or before a lie, and what it counted for the session before.
+            let here =
+                |truth: &Truth| truth.key == key && truth.subject.location == report.location;
+            let behind = |truth: &Truth| here(truth) && truth.begin_revision > had;
+            let live = self.oracle.live().iter().filter_map(|id| self.oracle.sessions.get(id));
+            let again = (anew && count > 0) || live.into_iter().any(behind);
+            if !forged && !again && count <= known {
                 continue;
             }
             self.gateways[gateway].set_credited(&key, count.max(known));
@@ -814,6 +1027,49 @@ impl World {
     }
 }
 
+/// What the look for rotations reads.
+struct View<'a>(&'a Db);
+
+impl Rotations for View<'_> {
+    fn gateways(&mut self) -> Result<Vec<Gateway>, StoreError> {
+        let rows = self.0.heard.iter().enumerate();
+        let rows = rows.map(|(at, heard)| Gateway {
+            id: GatewayId::new(id(at)),
+            location: LocationId::new(id(SERVES[at])),
+            name: String::new(),
+            cert_serial: None,
+            previous_cert_serial: None,
+            legacy_token: None,
+            enrolled: None,
+            heard: heard.map(|(at, _)| at),
+            applied_revision: heard.map_or(0, |(_, applied)| applied),
+            version: String::new(),
+            backend: "kernel".to_owned(),
+            hostname: String::new(),
+            revoked: None,
+        });
+        Ok(rows.collect())
+    }
+
+    fn locations(&mut self) -> Result<Vec<Location>, StoreError> {
+        Ok((0..LOCATIONS).map(|at| self.0.location(at)).collect())
+    }
+
+    fn due_for_rotation(
+        &mut self,
+        location: LocationId,
+        since: Timestamp,
+        _limit: i64,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let at = (0..LOCATIONS).find(|at| id(*at) == location.get());
+        Ok(at.map_or_else(Vec::new, |at| self.0.due_for_rotation(at, since)))
+    }
+
+    fn rotations(&mut self) -> Result<Vec<RotationInfo>, StoreError> {
+        Ok(self.0.sessions.iter().filter_map(crate::db::SessionRow::rotation).collect())
+    }
+}
+
 fn unsigned(revision: i64) -> u64 {
     u64::try_from(revision).unwrap_or(0)
 }
@@ -828,11 +1084,11 @@ fn peers(db: &Db, location: usize, of: impl Fn(&PublicKey) -> bool) -> Vec<wire:
         .map(|(session, device, host)| wire::Peer {
             public_key: device.key.as_bytes().to_vec(),
             allowed_ips: vec![format!("10.{location}.0.{host}/32")],
-            preshared_key: session.psk.map(|psk| psk.to_vec()),
+            preshared_key: session.given().1.map(|psk| psk.to_vec()),
             persistent_keepalive: 0,
             session_id: session.id,
-            generation: 1,
-            previous_psk_sha256: None,
+            generation: session.given().0.get(),
+            previous_psk_sha256: session.previous.map(|digest| digest.to_vec()),
             lifetime_left_millis: None,
         })
         .collect()

@@ -61,6 +61,26 @@ covers! {
     Answered,
     /// A request died with its core.
     RequestDied,
+    /// A renewal.
+    Renewed,
+    /// A renewal of a session that is over, or another device's.
+    RenewRefused,
+    /// A next key was staged.
+    KeyStaged,
+    /// A client fetched it.
+    KeyFetched,
+    /// A client set it.
+    KeySet,
+    /// A client went back to the key before.
+    KeyBack,
+    /// What a client had said arrived late.
+    SaidLate,
+    /// A next key was promoted.
+    KeyPromoted,
+    /// A gateway set a key in place.
+    SetInPlace,
+    /// A session ended because its client took no key.
+    EndedRotationFailed,
     /// A session ended as idle.
     EndedIdle,
     /// A session ended for its age.

@@ -16,18 +16,19 @@ use mfa_core::factor::totp::{TotpSecret, TotpStep};
 use mfa_core::id::{DeviceId, LocationId, SessionId, UserId};
 use mfa_core::method::{Method, MethodSet};
 use mfa_core::policy::LocationPolicy;
-use mfa_core::rotate::PskGeneration;
+use mfa_core::rotate::{PskGeneration, Rotation, RotationState};
 use mfa_core::time::Timestamp;
 use mfa_core::token::TokenDigest;
 use mfa_store::{
-    ADDRESS_REST, Activity, By, Device, Location, LocationSettings, Quiet, Scope, SessionInfo,
-    StoreError, Totp, User, UserDetails,
+    ADDRESS_REST, Activity, By, Device, Location, LocationSettings, Quiet, RotationInfo, Scope,
+    SessionInfo, StoreError, Totp, User, UserDetails,
 };
 use mutant::Mutant;
 use serde_json::Value;
-use wg_types::PublicKey;
+use sha2::{Digest as _, Sha256};
+use wg_types::{PresharedKey, PublicKey};
 
-use crate::{LOCATIONS, USERS};
+use crate::{GATEWAYS, LOCATIONS, USERS};
 
 /// Addresses that a location has for devices: so few that they are used again.
 pub const ADDRESSES: u8 = 5;
@@ -81,15 +82,58 @@ pub struct SessionRow {
     pub active_at: Timestamp,
     /// When it ended, and why.
     pub ended: Option<(Timestamp, EndReason)>,
+    /// Which PSK it has, or had.
+    pub generation: PskGeneration,
     /// Its PSK, while it lives.
     pub psk: Option<[u8; 32]>,
+    /// Since when it has that one; `None`: its client cannot take another.
+    pub psk_since: Option<Timestamp>,
+    /// The PSK beside it, while it is rotated.
+    pub next: Option<Next>,
+    /// SHA-256 of the PSK before.
+    pub previous: Option<[u8; 32]>,
     /// Bytes from the peer.
     pub rx_bytes: u64,
     /// Bytes to the peer.
     pub tx_bytes: u64,
 }
 
+/// The next PSK of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Next {
+    /// It.
+    pub psk: [u8; 32],
+    /// When it was put there.
+    pub staged: Timestamp,
+    /// How far it is.
+    pub state: RotationState,
+    /// The revision that gives it to gateways.
+    pub revision: Option<i64>,
+}
+
 impl SessionRow {
+    /// The PSK that gateways are given, and which it is.
+    #[must_use]
+    pub fn given(&self) -> (PskGeneration, Option<[u8; 32]>) {
+        let early = mutant::on(Mutant::StagedIsGiven);
+        match self.next.filter(|next| next.state >= RotationState::Set || early) {
+            Some(next) => (self.generation.next(), Some(next.psk)),
+            None => (self.generation, self.psk),
+        }
+    }
+
+    /// How its rotation stands.
+    #[must_use]
+    pub fn rotation(&self) -> Option<RotationInfo> {
+        let next = self.next?;
+        Some(RotationInfo {
+            session: SessionId::new(self.id),
+            location: self.subject.location,
+            rotation: Rotation::from_parts(self.generation.next(), next.staged, next.state),
+            revision: next.revision,
+        })
+    }
+
     /// As the store shows it.
     #[must_use]
     pub const fn info(&self) -> SessionInfo {
@@ -97,7 +141,7 @@ impl SessionRow {
             id: SessionId::new(self.id),
             subject: self.subject,
             method: self.method,
-            generation: PskGeneration::FIRST,
+            generation: self.generation,
             authorized: self.authorized,
             lifetime_ends: self.lifetime_ends,
             connected: self.connected,
@@ -154,6 +198,8 @@ pub struct Db {
     pub policies: [LocationPolicy; LOCATIONS],
     /// Each location's revision.
     pub revisions: [i64; LOCATIONS],
+    /// When each gateway was last heard, and what it had applied, as cores noted.
+    pub heard: [Option<(Timestamp, i64)>; GATEWAYS],
     /// Which revision touched whom.
     pub changes: [Vec<(i64, PublicKey)>; LOCATIONS],
     /// Up to which revision changes are forgotten.
@@ -220,6 +266,7 @@ impl Db {
             addresses: Vec::new(),
             policies,
             revisions: [1; LOCATIONS],
+            heard: [None; GATEWAYS],
             changes: Default::default(),
             pruned: [1; LOCATIONS],
             audit: 0,
@@ -362,6 +409,10 @@ impl Db {
             }
             self.sessions[place].ended = Some((by.now, reason));
             self.sessions[place].psk = None;
+            if !mutant::on(Mutant::KeyOutlives) {
+                self.sessions[place].next = None;
+            }
+            self.sessions[place].previous = None;
             let Subject { device, location, .. } = session.subject;
             if let Some(row) = self.device_row(device.get()).copied()
                 && !mutant::on(Mutant::EndUntold)
@@ -386,25 +437,28 @@ impl Db {
         true
     }
 
-    /// Lets a user use a location or not, as a change of groups does.
+    /// Lets a user use a location or not, as a change of groups does; `false`: a location is full, and
+    /// all must be undone.
     pub fn set_may_use(&mut self, by: By, user: i64, location: usize, may: bool) -> bool {
-        self.users[index(user)].may_use[location] = may;
-        let devices: Vec<DeviceRow> =
-            self.devices.iter().filter(|device| device.user == user).copied().collect();
-        if may {
-            for device in &devices {
-                if self.give_address(by, device.id, location).is_none() {
-                    return false;
-                }
-            }
-        } else {
+        let before = core::mem::replace(&mut self.users[index(user)].may_use[location], may);
+        self.note();
+        if before && !may {
             let at = LocationId::new(id(location));
             self.end_sessions(by, Scope::UserAt(UserId::new(user), at), EndReason::AccessRemoved);
         }
+        let devices: Vec<DeviceRow> =
+            self.devices.iter().filter(|device| device.user == user).copied().collect();
         for device in devices {
-            self.touch(location, device.key);
+            for at in 0..LOCATIONS {
+                let given = self.users[index(user)].may_use[at];
+                if given && self.give_address(by, device.id, at).is_none() {
+                    return false;
+                }
+            }
+            if before != may {
+                self.touch(location, device.key);
+            }
         }
-        self.note();
         true
     }
 
@@ -462,6 +516,93 @@ impl Db {
         Quiet::Ended
     }
 
+    /// Notes that a client can take another PSK; tells whether that is new.
+    pub fn can_rotate(&mut self, session: i64) -> bool {
+        let new = |row: &&mut SessionRow| {
+            row.id == session && row.ended.is_none() && row.psk_since.is_none()
+        };
+        let row = self.sessions.iter_mut().find(new);
+        row.map(|row| row.psk_since = Some(row.authorized)).is_some()
+    }
+
+    /// The live sessions of a location whose PSK is due to be replaced, the oldest first.
+    #[must_use]
+    pub fn due_for_rotation(&self, location: usize, since: Timestamp) -> Vec<SessionId> {
+        let due = self.sessions.iter().filter(|row| {
+            row.ended.is_none()
+                && row.next.is_none()
+                && row.subject.location.get() == id(location)
+                && row.psk_since.is_some_and(|at| at <= since)
+        });
+        let mut due: Vec<&SessionRow> = due.collect();
+        due.sort_by_key(|row| row.psk_since);
+        due.iter().map(|row| SessionId::new(row.id)).collect()
+    }
+
+    /// Puts the next PSK beside the one in force; tells whether that could be.
+    pub fn stage_rotation(&mut self, session: i64, psk: [u8; 32], now: Timestamp) -> bool {
+        let Some(row) = self.sessions.iter_mut().find(|row| row.id == session) else {
+            return false;
+        };
+        if row.next.is_some() || row.ended.is_some() {
+            return false;
+        }
+        if mutant::on(Mutant::PreviousEarly) {
+            row.previous = row.psk.map(|psk| Sha256::digest(psk).into());
+        }
+        let state = RotationState::Staged;
+        row.next = Some(Next { psk, staged: now, state, revision: None });
+        true
+    }
+
+    /// Notes what a client says; tells whether it is new.
+    pub fn note_rotation(
+        &mut self,
+        session: i64,
+        set: PskGeneration,
+        proven: PskGeneration,
+    ) -> bool {
+        let Some(place) = self.sessions.iter().position(|row| row.id == session) else {
+            return false;
+        };
+        let row = self.sessions[place];
+        let (Some(info), Some(mut next)) = (row.rotation(), row.next) else { return false };
+        let mut rotation = info.rotation;
+        if !rotation.handle_client(set, proven) {
+            return false;
+        }
+        if next.revision.is_none()
+            && let Some(device) = self.device_row(row.subject.device.get()).copied()
+        {
+            let location = index(row.subject.location.get());
+            self.touch(location, device.key);
+            next.revision = Some(self.revisions[location]);
+            self.sessions[place].previous = row.psk.map(|psk| Sha256::digest(psk).into());
+        }
+        next.state = rotation.state();
+        self.sessions[place].next = Some(next);
+        true
+    }
+
+    /// Makes the next PSK of these sessions their own, where it is proven; returns how many.
+    pub fn promote_rotations(&mut self, sessions: &[SessionId]) -> usize {
+        let mut promoted = 0;
+        for row in &mut self.sessions {
+            let careless = mutant::on(Mutant::PromotedUnproven);
+            let proven = |next: &Next| next.state == RotationState::Proven || careless;
+            if !sessions.contains(&SessionId::new(row.id)) {
+                continue;
+            }
+            if let Some(next) = row.next.take_if(|next| proven(next)) {
+                row.psk = Some(next.psk);
+                row.psk_since = Some(next.staged);
+                row.generation = row.generation.next();
+                promoted += 1;
+            }
+        }
+        promoted
+    }
+
     /// The live sessions whose lifetime is over.
     #[must_use]
     pub fn overdue(&self, now: Timestamp) -> Vec<i64> {
@@ -489,6 +630,31 @@ impl Db {
             policies: policies
                 .map(|(at, policy)| (LocationId::new(id(at)), policy.idle()))
                 .collect::<BTreeMap<_, _>>(),
+            elsewhere: BTreeMap::new(),
+        }
+    }
+
+    /// A location as the store shows it.
+    #[must_use]
+    pub fn location(&self, at: usize) -> Location {
+        let settings = LocationSettings {
+            name: String::new(),
+            endpoint: String::new(),
+            listen_port: 51820,
+            addresses: Vec::new(),
+            allowed_ips: Vec::new(),
+            dns: Vec::new(),
+            keepalive: None,
+            mtu: None,
+            policy: self.policies[at],
+        };
+        Location {
+            id: LocationId::new(id(at)),
+            settings,
+            public_key: PublicKey::from_bytes([1; 32]),
+            revision: self.revisions[at],
+            config_version: 1,
+            created: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -601,27 +767,7 @@ impl View for Tx<'_> {
     }
 
     fn location(&mut self, location: LocationId) -> Result<Option<Location>, StoreError> {
-        let db = self.people();
-        let at = index(location.get());
-        let settings = LocationSettings {
-            name: String::new(),
-            endpoint: String::new(),
-            listen_port: 51820,
-            addresses: Vec::new(),
-            allowed_ips: Vec::new(),
-            dns: Vec::new(),
-            keepalive: None,
-            mtu: None,
-            policy: db.policies[at],
-        };
-        Ok(Some(Location {
-            id: location,
-            settings,
-            public_key: PublicKey::from_bytes([1; 32]),
-            revision: db.revisions[at],
-            config_version: 1,
-            created: Timestamp::UNIX_EPOCH,
-        }))
+        Ok(Some(self.people().location(index(location.get()))))
     }
 
     fn may_use(&mut self, user: UserId, location: LocationId) -> Result<bool, StoreError> {
@@ -659,6 +805,11 @@ impl View for Tx<'_> {
 
     fn session(&mut self, id: SessionId) -> Result<Option<SessionInfo>, StoreError> {
         Ok(self.db.sessions.iter().find(|row| row.id == id.get()).map(SessionRow::info))
+    }
+
+    fn session_psk(&mut self, id: SessionId) -> Result<Option<PresharedKey>, StoreError> {
+        let row = self.db.sessions.iter().find(|row| row.id == id.get());
+        Ok(row.and_then(|row| row.psk).map(PresharedKey::from_bytes))
     }
 
     fn revision(&mut self, location: LocationId) -> Result<Option<i64>, StoreError> {
@@ -718,6 +869,10 @@ impl Records for Tx<'_> {
         code: &CodeDigest,
     ) -> Result<bool, StoreError> {
         let codes = &mut self.db.users[index(user.get())].recovery;
+        if mutant::on(Mutant::RecoveryAgain) {
+            self.note();
+            return Ok(true);
+        }
         let place = codes.iter_mut().find(|stored| stored.as_ref() == Some(code.as_bytes()));
         let unused = place.map(|place| *place = None).is_some();
         if unused {
@@ -751,13 +906,33 @@ impl Records for Tx<'_> {
             connected: None,
             active_at: new.authorized(),
             ended: None,
+            generation: new.generation(),
             psk: Some(*psk.expose_secret()),
+            psk_since: None,
+            next: None,
+            previous: None,
             rx_bytes: 0,
             tx_bytes: 0,
         });
         self.db.touch(index(subject.location.get()), device.key);
         self.note();
         Ok(SessionId::new(number))
+    }
+
+    fn renew_session(
+        &mut self,
+        _by: By,
+        id: SessionId,
+        method: Method,
+        ends: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let live = |row: &&mut SessionRow| row.id == id.get() && row.ended.is_none();
+        let row = self.db.sessions.iter_mut().find(live);
+        let renewed = row.map(|row| (row.method, row.lifetime_ends) = (method, ends)).is_some();
+        if renewed {
+            self.note();
+        }
+        Ok(renewed)
     }
 
     fn audit(

@@ -34,10 +34,12 @@ pub enum Up {
         error: bool,
     },
     Resync,
-    /// With the number of signs of life that each peer really gave, and whether it is a lie.
+    /// With the number of signs of life that each peer really gave, the revision that the kernel had, and
+    /// whether it is a lie.
     Stats {
         stats: wire::Stats,
         carried: Vec<(PublicKey, u64)>,
+        had: i64,
         forged: bool,
     },
 }
@@ -74,6 +76,12 @@ pub struct Gateway {
     pub verified: i64,
     lease: u64,
     next_core: usize,
+    /// Which core it sat at before this one, and when it left each.
+    sat_at: Option<usize>,
+    left: [Option<u64>; CORES],
+    /// Its next report counts although it tells nothing new: it was at another core for so short a time that
+    /// this one did not notice, or it has lied, and its counters seem to begin anew.
+    pub counts_again: bool,
     streams: u64,
     carried: Vec<(PublicKey, u64)>,
     credited: Vec<(PublicKey, u64)>,
@@ -114,6 +122,9 @@ impl Gateway {
             verified: 0,
             lease,
             next_core: place % CORES,
+            sat_at: None,
+            left: [None; CORES],
+            counts_again: false,
             streams: 0,
             carried: Vec::new(),
             credited: Vec::new(),
@@ -124,6 +135,14 @@ impl Gateway {
     pub fn reboot(&mut self, now: u64) {
         self.kernel = Kernel::boot(now);
         self.paused = false;
+    }
+
+    /// Which session of a peer its process wants, and which pre-shared key of it.
+    #[must_use]
+    pub fn wants(&self, key: &PublicKey) -> Option<(i64, u32)> {
+        let desired = self.process.as_ref()?.program.desired()?;
+        let mark = desired.peers().get(key)?.mark;
+        Some((mark.session, mark.generation))
     }
 
     /// A peer gave a sign of life here.
@@ -224,6 +243,8 @@ impl World {
             process.dial_wait = (process.dial_wait * 2).min(30_000);
             return;
         }
+        let moved = this.sat_at.replace(core) != Some(core);
+        this.counts_again = moved && this.left[core].is_some_and(|at| now < at + 60_000);
         this.streams += 1;
         let stream = this.streams;
         this.stream = Some((stream, core));
@@ -245,6 +266,7 @@ impl World {
         let now = self.now;
         let this = &mut self.gateways[gateway];
         let Some((stream, core)) = this.stream.take() else { return };
+        this.left[core] = Some(now);
         this.up_queue.clear();
         this.down_queue.clear();
         if let Some(process) = &mut this.process {
@@ -449,7 +471,7 @@ impl World {
         }
         process.reports += 1;
         let number = process.reports;
-        let carried = this.carried.clone();
+        let (carried, had) = (this.carried.clone(), this.verified);
         let told = process.program.desired().is_some();
         let gate_shut = told && !this.kernel.state().is_open() && !check.peers.is_empty();
         if gate_shut {
@@ -458,7 +480,10 @@ impl World {
         self.done(gateway, false, false);
         if told {
             for stats in stats::report(check, number, Duration::from_millis(CHECK)) {
-                self.say(gateway, Up::Stats { stats, carried: carried.clone(), forged: false });
+                self.say(
+                    gateway,
+                    Up::Stats { stats, carried: carried.clone(), had, forged: false },
+                );
             }
         }
     }
@@ -487,7 +512,7 @@ impl World {
             period_millis: 30_000,
             ..wire::Stats::default()
         };
-        self.say(gateway, Up::Stats { stats, carried: Vec::new(), forged: true });
+        self.say(gateway, Up::Stats { stats, carried: Vec::new(), had: 0, forged: true });
     }
 
     /// Time passes, up to the next timer, which fires.

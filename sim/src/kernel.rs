@@ -13,6 +13,7 @@ use wg_netlink::{ApplyError, Backend, Error, WireGuard};
 use wg_types::timers::REJECT_AFTER_TIME;
 use wg_types::{Interface, InterfaceConfig, PeerConfig, PeerStats, PeerUpdate, PublicKey};
 
+use crate::oracle::FOREIGN;
 use crate::rng::serial;
 
 /// One pair of session keys.
@@ -50,8 +51,10 @@ pub struct State {
     pub failing: u32,
     /// The time.
     pub now: u64,
-    /// Counts every change of a peer.
-    pub changes: u64,
+    /// Who had session keys when the gateway's process removed the peer, with the pre-shared key.
+    pub removed: Vec<(PublicKey, u64)>,
+    /// How often a pre-shared key gave way to another one of the same peer.
+    pub in_place: u32,
 }
 
 impl State {
@@ -113,6 +116,7 @@ impl Kernel {
     pub fn meddle(&self, updates: &[PeerUpdate]) {
         if self.fake.apply(updates).is_ok() {
             self.follow(updates);
+            self.state().removed.clear();
         }
     }
 
@@ -140,9 +144,12 @@ impl Kernel {
     fn follow(&self, updates: &[PeerUpdate]) {
         let mut state = self.state();
         for update in updates {
-            state.changes += 1;
             let key = *update.public_key();
             if matches!(update, PeerUpdate::Remove(_)) {
+                let had = state.peer(&key).filter(|peer| !peer.keypairs.is_empty());
+                if let Some(psk) = had.and_then(|peer| peer.psk) {
+                    state.removed.push((key, psk));
+                }
                 state.peers.retain(|peer| peer.key != key);
             }
         }
@@ -156,12 +163,17 @@ impl Kernel {
                 state.peers.push(Shadow { key, psk: None, address: None, keypairs: Vec::new() });
             }
         }
+        let mut in_place = 0;
         for peer in &mut state.peers {
             let now = self.fake.peer(&peer.key).map(|peer| peer.config);
             let now = now.unwrap_or_else(|| PeerConfig::new(peer.key));
-            peer.psk = now.preshared_key.map(|psk| serial(psk.expose_secret()));
+            let psk = now.preshared_key.map(|psk| serial(psk.expose_secret()));
+            let before = core::mem::replace(&mut peer.psk, psk);
+            let ours = |psk: Option<u64>| psk.is_some_and(|psk| psk < FOREIGN);
+            in_place += u32::from(ours(before) && ours(psk) && before != psk);
             peer.address = now.allowed_ips.first().copied();
         }
+        state.in_place += in_place;
     }
 
     fn fails(&self) -> bool {

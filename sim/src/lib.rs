@@ -15,6 +15,7 @@
 
 pub mod action;
 pub mod cli;
+pub mod client;
 pub mod core;
 pub mod coverage;
 pub mod db;

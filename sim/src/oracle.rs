@@ -1,16 +1,20 @@
 //! What must always be true, judged from outside by the truth of the simulated world.
 //!
-//! The numbers I1 to I13 are those of docs/simulation.md.
+//! The numbers I1 to I15 are those of docs/simulation.md.
 
 use std::collections::BTreeMap;
 
+use core_bin::drivers::idle::REPORTS_WITHIN;
 use mfa_core::budget::Lane;
-use mfa_core::challenge::{MAX_TRIES, Subject};
+use mfa_core::challenge::{ChallengeState, MAX_OPEN, MAX_TRIES, Subject};
+use mfa_core::connect::EndReason;
 use mfa_core::method::Method;
+use mfa_core::rotate::RotationState;
 use mfa_core::token::TokenDigest;
 use wg_types::PublicKey;
 
 use crate::db::{Db, id};
+use crate::kernel::millis;
 use crate::{LOCATIONS, USERS};
 
 /// The window of guesses, in ms.
@@ -61,12 +65,20 @@ pub struct Truth {
     pub psk: u64,
     /// When it ended.
     pub ended: Option<u64>,
+    /// Which revision of its location had the beginning.
+    pub begin_revision: i64,
     /// Which revision of its location had the end.
     pub end_revision: i64,
     /// When it ends at the latest, by the clock of the core that made it.
     pub lifetime_ends: u64,
     /// The last sign of life that a core was told.
     pub credit: u64,
+    /// The newest pre-shared key that its client ever had in its interface.
+    pub client_has: u32,
+    /// The newest one with which there was a handshake.
+    pub shaken: u32,
+    /// The newest one that gateways are given.
+    pub given: u32,
 }
 
 /// What one budget has seen.
@@ -91,13 +103,16 @@ pub struct Oracle {
     pub asked: Vec<Asked>,
     /// All sessions that were ever committed.
     pub sessions: BTreeMap<i64, Truth>,
-    /// Which session each pre-shared key belongs to.
-    pub psks: Vec<Option<i64>>,
+    /// Which session each pre-shared key belongs to, and the how many-th it is there.
+    pub psks: Vec<Option<(i64, u32)>>,
     live: Vec<i64>,
     last_step: [Option<u64>; USERS],
     looks: BTreeMap<(i64, Method, Lane), Looks>,
     unlocked_at: [Option<u64>; USERS],
     recovery_used: Vec<[u8; 32]>,
+    mails: BTreeMap<(i64, Lane), Vec<u64>>,
+    /// Until when a core that has just started hears gateways out.
+    listening_until: u64,
     /// Rows of the audit log that there must be.
     pub audit: u64,
 }
@@ -117,6 +132,8 @@ impl Oracle {
             looks: BTreeMap::new(),
             unlocked_at: [None; USERS],
             recovery_used: Vec::new(),
+            mails: BTreeMap::new(),
+            listening_until: 0,
             audit: 0,
         }
     }
@@ -150,6 +167,28 @@ impl Oracle {
         let limit = key.2.guess_limits().per_window;
         if recent < limit {
             self.fail("R7", || format!("{key:?} is refused after {recent} tries of its own"));
+        }
+    }
+
+    /// A challenge was opened; `other` is how many of the device's other lane were open before.
+    pub fn opened(&mut self, db: &Db, subject: Subject, lane: Lane, other: usize, now: u64) {
+        let mailed = self.asked.last().is_some_and(|asked| asked.mailed.is_some());
+        let (mine, others) = pending(db, subject, lane);
+        if mine > MAX_OPEN {
+            self.fail("R11", || format!("{subject:?} has {mine} open challenges"));
+        } else if others != other {
+            self.fail("R11", || format!("a challenge of {lane:?} took {subject:?} another's"));
+        } else if mailed {
+            let limits = lane.mail_limits();
+            // The clocks of two cores may each be wrong.
+            let hour = 3_600_000 - self.skew;
+            let mails = self.mails.entry((subject.user.get(), lane)).or_default();
+            mails.push(now);
+            mails.retain(|at| now.saturating_sub(*at) < hour);
+            let count = mails.len();
+            if count > limits.per_hour {
+                self.fail("R15", || format!("{count} mails in an hour to {subject:?}"));
+            }
         }
     }
 
@@ -238,12 +277,8 @@ impl Oracle {
         let Some(key) = key.filter(|_| allowed) else {
             return self.fail("I13", || format!("session {session} of {:?}", row.subject));
         };
-        let place = usize::try_from(psk).unwrap_or(0);
-        if self.psks.len() <= place {
-            self.psks.resize(place + 1, None);
-        }
-        if let Some(other) = self.psks[place].replace(session) {
-            return self.fail("I7", || format!("sessions {other} and {session} share a key"));
+        if !self.drew(psk, session, 1) {
+            return;
         }
         let lifetime_ends = row.lifetime_ends.as_unix_millis();
         let truth = Truth {
@@ -251,12 +286,86 @@ impl Oracle {
             key,
             psk,
             ended: None,
+            begin_revision: db.revisions[index(location.get())],
             end_revision: 0,
             lifetime_ends,
             credit: now,
+            client_has: 1,
+            shaken: 0,
+            given: 1,
         };
         self.sessions.insert(session, truth);
         self.live.push(session);
+    }
+
+    /// A pre-shared key was made for a session; tells whether it is the only one that has it.
+    pub fn drew(&mut self, psk: u64, session: i64, generation: u32) -> bool {
+        let place = usize::try_from(psk).unwrap_or(0);
+        if self.psks.len() <= place {
+            self.psks.resize(place + 1, None);
+        }
+        let other = self.psks[place].replace((session, generation));
+        if let Some((other, _)) = other {
+            self.fail("I7", || format!("sessions {other} and {session} share a key"));
+        }
+        other.is_none()
+    }
+
+    /// A challenge extended a session; called after the commit. `most` is how long it may live from
+    /// now on, in ms.
+    pub fn renewed(&mut self, db: &Db, challenge: usize, session: i64, now: u64, most: u64) {
+        let asked = &mut self.asked[challenge];
+        let subject = asked.subject;
+        if let Some(other) = asked.session.replace(session) {
+            return self.fail("I2", || {
+                format!("one challenge bought session {other} and time for session {session}")
+            });
+        }
+        if now > asked.expires + self.skew + DELAY {
+            return self.fail("I2", || "a challenge that had expired bought time".to_owned());
+        }
+        let row = db.sessions.iter().find(|row| row.id == session);
+        let (Some(row), Some(truth)) = (row, self.sessions.get_mut(&session)) else {
+            return self.fail("I5", || format!("session {session} is extended and not there"));
+        };
+        if subject != row.subject || asked.method != row.method {
+            return self.fail("I2", || {
+                format!("session {session} is extended by a proof for {subject:?}")
+            });
+        }
+        if truth.ended.is_some() {
+            return self.fail("I9", || format!("session {session} is extended after its end"));
+        }
+        truth.lifetime_ends = row.lifetime_ends.as_unix_millis();
+        let person = &db.users[usize::try_from(row.subject.user.get() - 1).unwrap_or(0)];
+        let location = usize::try_from(row.subject.location.get() - 1).unwrap_or(0);
+        if !person.active || !person.may_use[location] {
+            return self.fail("I13", || format!("session {session} of {:?}", row.subject));
+        }
+        if truth.lifetime_ends > most + self.skew + DELAY {
+            self.fail("I10", || format!("session {session} is extended by more than a lifetime"));
+        }
+    }
+
+    /// Looks at the rotations after a commit.
+    fn rotated(&mut self, db: &Db) {
+        for row in db.sessions.iter().filter(|row| row.ended.is_none()) {
+            let Some(truth) = self.sessions.get_mut(&row.id) else { continue };
+            let (session, generation) = (row.id, row.generation.get());
+            let told = row.next.filter(|next| next.state >= RotationState::Set);
+            let given = told.map_or(generation, |_| generation + 1);
+            let before = core::mem::replace(&mut truth.given, given);
+            let (shaken, first) = (truth.shaken, generation == 1);
+            if given < before {
+                self.fail("I15", || format!("session {session} goes from key {before} to {given}"));
+            } else if !first && shaken < generation {
+                self.fail("I15", || {
+                    format!(
+                        "key {generation} of session {session} is promoted, and no handshake had it"
+                    )
+                });
+            }
+        }
     }
 
     /// Compares the database with what is known after each commit.
@@ -274,6 +383,18 @@ impl Oracle {
                 let location = usize::try_from(truth.subject.location.get() - 1).unwrap_or(0);
                 truth.ended = Some(now);
                 truth.end_revision = db.revisions[location];
+                let given_up = row.is_some_and(|row| {
+                    row.ended.is_some_and(|(_, why)| why == EndReason::RotationFailed)
+                        && truth.given > row.generation.get()
+                });
+                if given_up {
+                    self.fail("I15", || {
+                        format!("session {session} is given up, which has its key")
+                    });
+                }
+                if row.is_some_and(|row| row.psk.is_some() || row.next.is_some()) {
+                    self.fail("R22", || format!("session {session} has ended and has a key"));
+                }
             }
         }
         let live = || db.sessions.iter().filter(|row| row.ended.is_none());
@@ -294,32 +415,43 @@ impl Oracle {
                 self.fail("I9", || format!("{:?} may not, and has a session", row.subject));
             }
         }
+        self.rotated(db);
         if db.audit != self.audit {
             let (is, must) = (db.audit, self.audit);
             self.fail("I11", || format!("{is} audit rows for {must} changes"));
         }
     }
 
-    /// A core was told that this session carried something. Once its time is over that is too late.
+    /// A core was told that this session carried something. Once its time is over that is too late, but
+    /// a core that has just started hears gateways out.
     pub fn credit(&mut self, session: i64, now: u64, threshold: u64) {
         let skew = self.skew;
         if let Some(truth) = self.sessions.get_mut(&session)
-            && now <= truth.credit + threshold + skew
+            && now <= (truth.credit + threshold).max(self.listening_until) + skew
         {
             truth.credit = now;
         }
     }
 
-    /// Whether sessions ended in time; `sound` since when some core could have seen to it, and
-    /// `thresholds` the idle thresholds in ms.
-    pub fn in_time(&mut self, wall: u64, now: u64, sound: u64, thresholds: [u64; LOCATIONS]) {
-        let sweep = 60_000 + self.skew + 15_000;
+    /// Whether sessions ended in time; since when some core could have seen to it, since when the last of
+    /// them could, and `thresholds` the idle thresholds in ms.
+    pub fn in_time(
+        &mut self,
+        wall: u64,
+        now: u64,
+        (sound, latest): (u64, u64),
+        thresholds: [u64; LOCATIONS],
+    ) {
+        // A core that has just started looks within a minute, and then hears gateways out.
+        let hears_out = 60_000 + millis(REPORTS_WITHIN);
+        self.listening_until = latest + hears_out;
+        let sweep = 60_000 + self.skew + 5_000;
         for session in 0..self.live.len() {
             let session = self.live[session];
             let Some(truth) = self.sessions.get(&session) else { continue };
             let place = (0..LOCATIONS).find(|at| id(*at) == truth.subject.location.get());
             let threshold = thresholds[place.unwrap_or(0)];
-            let idle = truth.credit + threshold;
+            let idle = (truth.credit + threshold).max(sound + hears_out);
             let due = [(truth.lifetime_ends.saturating_sub(wall), "lifetime"), (idle, "silence")];
             for (due, why) in due {
                 if now > due.max(sound) + sweep {
@@ -330,6 +462,16 @@ impl Oracle {
             }
         }
     }
+}
+
+/// A device's open challenges: of this lane, and of the other.
+#[must_use]
+pub fn pending(db: &Db, subject: Subject, lane: Lane) -> (usize, usize) {
+    let open = db.challenges.iter().filter(|one| {
+        one.subject().device == subject.device && one.state() == ChallengeState::Pending
+    });
+    let (mine, others): (Vec<_>, Vec<_>) = open.partition(|one| one.lane() == lane);
+    (mine.len(), others.len())
 }
 
 impl Default for Oracle {

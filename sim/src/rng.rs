@@ -1,5 +1,7 @@
 //! Random numbers from a seed.
 
+use std::time::SystemTime;
+
 /// `SplitMix64`: small, fast, and the same everywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Rng(u64);
@@ -32,6 +34,14 @@ impl Rng {
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
+}
+
+/// A seed that nobody knows before; whoever uses it prints it.
+#[expect(clippy::disallowed_methods, reason = "where a fresh seed comes from")]
+#[must_use]
+pub fn fresh() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Rng::new(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)).next()
 }
 
 const fn mix(mut z: u64) -> u64 {

@@ -10,7 +10,7 @@ use mfa_core::factor::{CodeDigest, CodeKey};
 use mfa_core::id::{DeviceId, LocationId, UserId};
 use mfa_core::method::MethodSet;
 use mfa_core::policy::{IdleMode, IdlePolicy, Lifetime, LocationPolicy, Mfa};
-use mfa_core::rotate::PskPolicy;
+use mfa_core::rotate::{PskPolicy, RotationState};
 use mfa_core::time::Timestamp;
 use mfa_store::{Actor, By, Scope};
 use mutant::Mutant;
@@ -18,13 +18,14 @@ use tokio::time::Instant;
 use wg_types::{AllowedIpsChange, PeerConfig, PeerUpdate, PresharedKey, PskChange, PublicKey};
 
 use crate::action::{Action, Commit, Typed};
+use crate::client::Held;
 use crate::core::Core;
 use crate::coverage::{Cover, Coverage};
 use crate::db::{self, Db, Tx, id};
 use crate::gateway::Gateway;
 use crate::kernel::millis;
 use crate::oracle::{FOREIGN, Oracle};
-use crate::rng::{Rng, bytes};
+use crate::rng::{Rng, bytes, serial};
 use crate::{CORES, DEVICES, GATEWAYS, LOCATIONS, OWNERS, SERVES, USERS};
 
 /// What a right wall clock shows at the beginning, in ms.
@@ -36,7 +37,7 @@ const RECOVERY: u64 = 100_000;
 const SETTLED: u64 = 3_000;
 
 /// A device and who holds it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Device {
     /// Its row; `None`: it is removed.
     pub id: Option<i64>,
@@ -44,8 +45,8 @@ pub struct Device {
     pub key: Option<PublicKey>,
     /// Its challenges, oldest first.
     pub challenges: Vec<usize>,
-    /// The pre-shared keys that it was given, by location.
-    pub psks: [Option<u64>; LOCATIONS],
+    /// What it has of its sessions, by location.
+    pub held: [Option<Held>; LOCATIONS],
     /// When it last began a handshake with each gateway.
     pub shook: [Option<(u64, u64)>; GATEWAYS],
 }
@@ -65,20 +66,31 @@ impl Settings {
     pub fn draw(rng: &mut Rng) -> Self {
         let lease = rng.pick(&[30_000, 90_000]);
         let lifetime = rng.pick(&[240, 900, 7200]);
-        let policy = |mode, threshold| {
+        let policy = |rng: &mut Rng, mode, thresholds: &[u64]| {
+            let threshold = rng.pick(thresholds);
             let idle = IdlePolicy::new(mode, Duration::from_secs(threshold));
             LocationPolicy::new(
                 Mfa::Required,
                 MethodSet::ALL,
                 idle.unwrap_or_default(),
                 Lifetime::new(Duration::from_secs(lifetime)).unwrap_or_default(),
-                PskPolicy::default(),
+                PskPolicy::Fixed,
             )
             .unwrap_or_else(|_| LocationPolicy::recommended())
         };
-        let transfer = policy(IdleMode::Transfer, rng.pick(&[60, 120, 300]));
-        let handshake = policy(IdleMode::Handshake, rng.pick(&[180, 300]));
-        Self { lease, policies: [transfer, handshake] }
+        let transfer = policy(rng, IdleMode::Transfer, &[60, 120, 300]);
+        let handshake = policy(rng, IdleMode::Handshake, &[180, 300]);
+        // Drawn last, so that seeds of before have the settings of before.
+        let mut rotating = |policy: LocationPolicy| {
+            let psk = match rng.pick(&[0, 120, 120, 240]) {
+                0 => PskPolicy::Fixed,
+                period => PskPolicy::every(Duration::from_secs(period)).unwrap_or_default(),
+            };
+            let (idle, lifetime) = (policy.idle(), policy.lifetime());
+            LocationPolicy::new(Mfa::Required, MethodSet::ALL, idle, lifetime, psk)
+                .unwrap_or(policy)
+        };
+        Self { lease, policies: [rotating(transfer), rotating(handshake)] }
     }
 
     /// The idle thresholds, in ms.
@@ -193,8 +205,8 @@ impl World {
             Action::Start { device, location, core, email, stranger, commit } => {
                 self.start(at(device), at(location), at(core), email, stranger, commit);
             }
-            Action::Finish { device, back, core, typed } => {
-                self.finish(at(device), at(back), at(core), typed);
+            Action::Finish { device, back, core, typed, renew } => {
+                self.finish(at(device), at(back), at(core), typed, renew);
             }
             Action::Go { core, request, commit } => self.go(at(core), at(request), commit),
             Action::Disconnect { device, location, core, commit } => {
@@ -211,8 +223,12 @@ impl World {
                 });
             }
             Action::Handshake { device, gateway } => self.handshake(at(device), at(gateway)),
-            Action::Data { device, gateway } => self.packet(at(device), at(gateway), true),
-            Action::Keepalive { device, gateway } => self.packet(at(device), at(gateway), false),
+            Action::Data { device, gateway, busy } => {
+                self.packet(at(device), at(gateway), true, busy);
+            }
+            Action::Keepalive { device, gateway } => {
+                self.packet(at(device), at(gateway), false, false);
+            }
             Action::Up { gateway } => drop(self.carry_up(at(gateway))),
             Action::Down { gateway } => drop(self.carry_down(at(gateway))),
             Action::Active { user, on } => {
@@ -306,6 +322,11 @@ impl World {
                         .sweep(now.saturating_sub(hours(24)), now.saturating_sub(hours(90 * 24)));
                 }
             }
+            Action::Look { device, location } => self.look_at_link(at(device), at(location)),
+            Action::Ask { device, location, core, late, commit } => {
+                self.ask(at(device), at(location), at(core), late, commit);
+            }
+            Action::Rotate { core, commit } => self.rotate(at(core), commit),
             Action::Heal => self.heal(),
         }
     }
@@ -372,6 +393,7 @@ impl World {
                 EndReason::AccessRemoved => Cover::EndedAccess,
                 EndReason::MethodReset => Cover::EndedMethodReset,
                 EndReason::Replaced => Cover::LoginReplaced,
+                EndReason::RotationFailed => Cover::EndedRotationFailed,
                 _ => Cover::EndedByAdministrator,
             });
         }
@@ -451,11 +473,12 @@ impl World {
 
     fn handshake(&mut self, device: usize, gateway: usize) {
         let location = SERVES[gateway];
-        let (Some(key), Some(psk)) =
-            (self.devices[device].key, self.devices[device].psks[location])
+        let (Some(key), Some(held)) =
+            (self.devices[device].key, &self.devices[device].held[location])
         else {
             return;
         };
+        let (psk, session, generation) = (held.psk, held.session, held.rotate.generation());
         // A client begins again after 120 s, or with another key.
         if self.devices[device].shook[gateway]
             .is_some_and(|(at, with)| with == psk && self.now < at + 120_000)
@@ -466,18 +489,27 @@ impl World {
         if self.gateways[gateway].kernel.shake_hands(&key, psk, wall) {
             self.coverage.hit(Cover::Handshake);
             self.devices[device].shook[gateway] = Some((self.now, psk));
+            if let Some(held) = &mut self.devices[device].held[location] {
+                held.link.last_handshake = Some(wall);
+            }
+            if let Some(truth) = self.oracle.sessions.get_mut(&session) {
+                truth.shaken = truth.shaken.max(generation);
+            }
             if self.settings.policies[location].idle().mode() == IdleMode::Handshake {
                 self.gateways[gateway].count_data(&key);
             }
         }
     }
 
-    fn packet(&mut self, device: usize, gateway: usize, data: bool) {
+    fn packet(&mut self, device: usize, gateway: usize, data: bool, busy: bool) {
         // People work for a while and rest for a while.
         let span = usize::try_from(self.now / 400_000).unwrap_or(0);
-        let data = data && (span + device).is_multiple_of(2);
+        let data = data && (busy || (span + device).is_multiple_of(2));
         let transfer = self.settings.policies[SERVES[gateway]].idle().mode() == IdleMode::Transfer;
         let Some(key) = self.devices[device].key else { return };
+        if let Some(held) = &mut self.devices[device].held[SERVES[gateway]] {
+            held.link.tx_bytes += 1424;
+        }
         let gateway = &mut self.gateways[gateway];
         let state = gateway.kernel.state();
         let Some(peer) = state.peer(&key) else { return };
@@ -553,8 +585,13 @@ impl World {
         let until = self.now + RECOVERY;
         let (mut changed, mut revisions) = (self.now, self.db.revisions);
         // What changed a moment ago may be on its way.
+        let mut looked = 0;
         while self.now < until.max(changed + SETTLED) && self.oracle.violation.is_none() {
             self.advance(500);
+            if self.now >= looked + 5_000 {
+                looked = self.now;
+                (0..CORES).for_each(|core| self.rotate(core, Commit::Done));
+            }
             for gateway in 0..GATEWAYS {
                 while self.carry_up(gateway) | self.carry_down(gateway) {}
             }
@@ -569,6 +606,7 @@ impl World {
         for gateway in 0..GATEWAYS {
             self.compare(gateway);
         }
+        self.nobody_is_waited_for_any_more();
         self.coverage.hit(Cover::Converged);
         self.try_to_log_in();
     }
@@ -594,11 +632,11 @@ impl World {
         };
         let before = self.coverage.0;
         self.start(place, 0, core, false, false, Commit::Done);
-        let refused = before[at(Cover::StartOutOfGuesses)];
-        if self.coverage.0[at(Cover::StartOutOfGuesses)] > refused {
+        let refused = at(Cover::StartOutOfGuesses);
+        if self.coverage.0[refused] > before[refused] {
             return;
         }
-        self.finish(place, 0, core, Typed::Code(0));
+        self.finish(place, 0, core, Typed::Code(0), 0);
         for _ in 0..3 {
             self.go(core, 0, Commit::Done);
         }
@@ -607,14 +645,31 @@ impl World {
         }
     }
 
+    /// A client that takes no key does not stay longer than patience lasts.
+    fn nobody_is_waited_for_any_more(&mut self) {
+        for row in self.db.sessions.iter().filter(|row| row.ended.is_none()) {
+            let at = usize::try_from(row.subject.location.get() - 1).unwrap_or(0);
+            let patience = self.settings.policies[at].psk().patience();
+            let staged = row.next.filter(|next| next.state == RotationState::Staged);
+            let (Some(next), Some(patience)) = (staged, patience) else { continue };
+            // A core whose clock was wrong staged it.
+            let skew = Duration::from_millis(self.oracle.skew + 10_000);
+            let waited = self.wall().since(next.staged);
+            if waited > patience + skew {
+                let session = row.id;
+                return self.oracle.fail("I15", || {
+                    format!("session {session} has been offered a key for {waited:?}")
+                });
+            }
+        }
+    }
+
     /// The kernel of a gateway must be what the database says.
     fn compare(&mut self, gateway: usize) {
         let mut wanted: Vec<(PublicKey, u64)> = self
             .db
             .desired(SERVES[gateway])
-            .filter_map(|(session, device, _)| {
-                Some((device.key, self.oracle.sessions.get(&session.id)?.psk))
-            })
+            .filter_map(|(session, device, _)| Some((device.key, serial(&session.given().1?))))
             .collect();
         let state = self.gateways[gateway].kernel.state();
         let mut have: Vec<(PublicKey, u64)> = state
@@ -647,14 +702,37 @@ impl World {
                 let keys = peer.keypairs.iter().map(|pair| pair.psk).chain(peer.psk);
                 for psk in keys.filter(|psk| *psk < FOREIGN) {
                     let place = usize::try_from(psk).unwrap_or(usize::MAX);
-                    let Some(Some(session)) = self.oracle.psks.get(place).copied() else {
+                    let Some(Some((session, generation))) = self.oracle.psks.get(place).copied()
+                    else {
                         self.oracle.fail("I4", || {
                             format!("gateway {gateway} has key {psk}, which was never committed")
                         });
                         return;
                     };
                     let Some(truth) = self.oracle.sessions.get(&session) else { continue };
-                    let Some(ended) = truth.ended else { continue };
+                    if generation > truth.client_has {
+                        self.oracle.fail("I15", || {
+                            format!("gateway {gateway} has key {generation} of session {session}, whose client has not")
+                        });
+                        return;
+                    }
+                    let Some(ended) = truth.ended else {
+                        if open && peer.psk == Some(psk) && truth.client_has > generation {
+                            let device = truth.subject.device.get();
+                            let place = usize::try_from(truth.subject.location.get() - 1);
+                            let holder = self.devices.iter().find(|one| one.id == Some(device));
+                            let held = holder.and_then(|one| one.held[place.unwrap_or(0)].as_ref());
+                            if held.is_some_and(|held| {
+                                held.session == session && !held.rotate.has(generation)
+                            }) {
+                                self.oracle.fail("I15", || {
+                                    format!("gateway {gateway} serves session {session} with key {generation}, which its client has no more")
+                                });
+                                return;
+                            }
+                        }
+                        continue;
+                    };
                     let passes = open && peer.address.is_some();
                     if passes && self.now > ended + bound {
                         let late = self.now - ended;
@@ -674,6 +752,33 @@ impl World {
             }
         }
         self.one_peer_an_address();
+        self.rotations_interrupt_nothing();
+    }
+
+    /// A key of a live session that gives way to the next one takes no session keys with it.
+    fn rotations_interrupt_nothing(&mut self) {
+        for gateway in 0..GATEWAYS {
+            let this = &self.gateways[gateway];
+            let mut state = this.kernel.state();
+            let removed = core::mem::take(&mut state.removed);
+            let in_place = core::mem::take(&mut state.in_place);
+            drop(state);
+            (0..in_place).for_each(|_| self.coverage.hit(Cover::SetInPlace));
+            for (key, psk) in removed {
+                let place = usize::try_from(psk).unwrap_or(usize::MAX);
+                let known = self.oracle.psks.get(place).copied().flatten();
+                let Some((session, generation)) = known else { continue };
+                let wanted = this.wants(&key);
+                if wanted.is_some_and(|(of, now)| {
+                    of == session && (generation..=generation + 1).contains(&now)
+                }) {
+                    self.oracle.fail("I15", || {
+                        format!("gateway {gateway} removed session {session} to change its key {generation}")
+                    });
+                    return;
+                }
+            }
+        }
     }
 
     /// One address is carried by one device, over all gateways of a location.
@@ -705,7 +810,8 @@ impl World {
             let since = core.sound_since.unwrap_or(now);
             core.sound_since = core.serves().then_some(since);
         }
-        if let Some(since) = self.cores.iter().filter_map(|core| core.sound_since).min() {
+        let since = || self.cores.iter().filter_map(|core| core.sound_since);
+        if let Some(since) = since().min().zip(since().max()) {
             self.oracle.in_time(WALL, now, since, self.settings.thresholds());
         }
     }

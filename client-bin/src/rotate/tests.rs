@@ -132,6 +132,24 @@ fn keys_take_turns_until_a_handshake_is_answered() {
     assert_eq!(rotate.due(at(322)).map(|said| (said.set, said.proven)), Some((2, 2)));
 }
 
+/// Gateways had taken the second key when the client went back to the first, and have no other until
+/// core hears that the third is set.
+#[test]
+fn the_newer_key_is_kept_for_the_next_one() {
+    let mut rotate = given();
+    assert_eq!(look(&mut rotate, 10, &link(1, 0)), Some(2));
+    assert_eq!(look(&mut rotate, 100, &link(90, 500)), None, "a handshake proved it");
+    assert_eq!(look(&mut rotate, 230, &link(90, 1000)), Some(1), "and then there was none");
+    rotate.handle_status(&session(Some(3)));
+    let ask = rotate.due(at(231)).unwrap();
+    rotate.handle_answer(&ask, Some(&next(3)));
+
+    assert_eq!(look(&mut rotate, 300, &link(90, 1000)), Some(3));
+
+    assert!(rotate.has(3) && rotate.has(2) && !rotate.has(1));
+    assert_eq!(look(&mut rotate, 320, &link(90, 2000)), Some(2), "they take turns");
+}
+
 #[test]
 fn who_sends_nothing_tries_no_other_key() {
     let mut rotate = given();

@@ -31,7 +31,7 @@ use crate::link::StatsReport;
 
 pub use follower::{Follower, Found};
 pub use links::Links;
-pub use outage::Outages;
+pub use outage::{Outages, REPORTS_WITHIN};
 
 /// How soon another core can know of a sign of life.
 const NEWS: Duration = Duration::from_secs(2);
@@ -186,11 +186,15 @@ impl IdleDriver {
     /// Learns from the store which sessions live and by which policy.
     async fn look(&mut self) -> Result<(), StoreError> {
         let known = self.follower.known();
-        let (found, live, places) = self.app.store.read(move |view| find(view, &known)).await?;
+        let (mut found, live, places) = self.app.store.read(move |view| find(view, &known)).await?;
+        for location in found.policies.keys() {
+            let there = self.app.registry.elsewhere(*location).into_keys().collect();
+            found.elsewhere.insert(*location, there);
+        }
         self.follower.learn(found);
         if self.listening_until.is_none() {
             // What peers sent while no core listened shows in the second report from now.
-            let until = self.app.clock.now().saturating_add(outage::REPORTS_WITHIN);
+            let until = self.app.clock.now().saturating_add(REPORTS_WITHIN);
             self.listening_until = Some(until);
             self.follower.spare(until);
         }
@@ -266,7 +270,8 @@ fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Learnt, Stor
             new.push((session.clone(), device.public_key));
         }
     }
-    Ok((Found { live, new, revisions, policies }, sessions, places))
+    let elsewhere = BTreeMap::new();
+    Ok((Found { live, new, revisions, policies, elsewhere }, sessions, places))
 }
 
 async fn told(stop: &mut watch::Receiver<bool>) {

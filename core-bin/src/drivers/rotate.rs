@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mfa_core::connect::EndReason;
-use mfa_core::id::{LocationId, SessionId};
+use mfa_core::id::{GatewayId, LocationId, SessionId};
 use mfa_core::rotate::{GatewaysHave, PskPolicy, Step};
 use mfa_core::time::Timestamp;
 use mfa_store::{Actor, By, Gateway, Location, RotationInfo, Snapshot, StoreError};
+use mutant::Mutant;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use wg_types::PresharedKey;
@@ -76,7 +77,7 @@ pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
 /// What the database reports; what was not done is done at the next look.
 pub async fn look(app: &Arc<App>, now: Timestamp) -> Result<Done, StoreError> {
     let work = Arc::clone(app);
-    let found = app.store.read(move |view| find(&work, view, now)).await?;
+    let found = app.store.read(move |view| find(view, |at| connected(&work, at), now)).await?;
     let mut done = Done::default();
     for batch in found.due.chunks(BATCH) {
         // Drawn before the transaction, which may run twice.
@@ -115,19 +116,90 @@ pub async fn look(app: &Arc<App>, now: Timestamp) -> Result<Done, StoreError> {
 
 /// What is to be done.
 #[derive(Debug, Default)]
-struct Found {
-    due: Vec<SessionId>,
-    ready: Vec<SessionId>,
-    late: Vec<(SessionId, LocationId)>,
+pub struct Found {
+    /// Sessions that are due a new key.
+    pub due: Vec<SessionId>,
+    /// Rotations that both ends have completed.
+    pub ready: Vec<SessionId>,
+    /// Sessions whose client took none for too long.
+    pub late: Vec<(SessionId, LocationId)>,
 }
 
-fn find(app: &App, view: &mut Snapshot, now: Timestamp) -> Result<Found, StoreError> {
+/// What is read of the store for that. The functions are those of [`Snapshot`].
+#[expect(missing_docs, clippy::missing_errors_doc, reason = "described at Snapshot")]
+pub trait Rotations {
+    fn gateways(&mut self) -> Result<Vec<Gateway>, StoreError>;
+    fn locations(&mut self) -> Result<Vec<Location>, StoreError>;
+    fn due_for_rotation(
+        &mut self,
+        location: LocationId,
+        since: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<SessionId>, StoreError>;
+    fn rotations(&mut self) -> Result<Vec<RotationInfo>, StoreError>;
+}
+
+impl Rotations for Snapshot {
+    fn gateways(&mut self) -> Result<Vec<Gateway>, StoreError> {
+        Self::gateways(self)
+    }
+
+    fn locations(&mut self) -> Result<Vec<Location>, StoreError> {
+        Self::locations(self)
+    }
+
+    fn due_for_rotation(
+        &mut self,
+        location: LocationId,
+        since: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        Self::due_for_rotation(self, location, since, limit)
+    }
+
+    fn rotations(&mut self) -> Result<Vec<RotationInfo>, StoreError> {
+        Self::rotations(self)
+    }
+}
+
+/// A gateway that is connected to this core.
+#[derive(Clone, Copy, Debug)]
+pub struct Here {
+    /// Which.
+    pub gateway: GatewayId,
+    /// The revision that it has in its kernel; `None`: it has not said so yet.
+    pub applied: Option<i64>,
+    /// It can set a key in place. A gateway of the existing protocol, and WireGuard in userspace, can
+    /// only remove a peer and add it again, which would interrupt.
+    pub in_place: bool,
+}
+
+/// The gateways of a location that are connected.
+#[derive(Clone, Debug, Default)]
+pub struct Connected {
+    /// To this core.
+    pub here: Vec<Here>,
+    /// To other ones, and what each has applied there; `None`: it has not said so yet.
+    pub elsewhere: BTreeMap<GatewayId, Option<i64>>,
+}
+
+/// Finds what is to be done at `now`; `connected` tells of a location which of its gateways are
+/// connected.
+///
+/// # Errors
+///
+/// What the database reports.
+pub fn find(
+    view: &mut impl Rotations,
+    connected: impl Fn(LocationId) -> Connected,
+    now: Timestamp,
+) -> Result<Found, StoreError> {
     let mut found = Found::default();
     let known = view.gateways()?;
     let mut places = BTreeMap::new();
     for location in view.locations()?.into_iter().filter(Location::asks_mfa) {
-        let (policy, there) =
-            (location.settings.policy.psk(), There::look(app, location.id, &known, now));
+        let policy = location.settings.policy.psk();
+        let there = There::look(&connected(location.id), location.id, &known, now);
         if let PskPolicy::Every(period) = policy
             && there.can_rotate()
         {
@@ -148,26 +220,38 @@ fn find(app: &App, view: &mut Snapshot, now: Timestamp) -> Result<Found, StoreEr
     Ok(found)
 }
 
+fn connected(app: &App, location: LocationId) -> Connected {
+    let here = app.registry.list(location).into_iter().map(|one| Here {
+        gateway: one.gateway,
+        applied: one.applied,
+        in_place: one.about.protocol == Protocol::Own && one.about.backend == KERNEL,
+    });
+    Connected { here: here.collect(), elsewhere: app.registry.elsewhere(location) }
+}
+
 /// The gateways of a location that are connected, to this core or another one of the database.
 #[derive(Debug, Default)]
 struct There {
     /// The revision that each has in its kernel.
     applied: Vec<i64>,
-    /// All of them can set a key in place. A gateway of the existing protocol, and WireGuard in
-    /// userspace, can only remove a peer and add it again, which would interrupt.
+    /// All of them can set a key in place.
     in_place: bool,
     /// One has just left, and may still serve sessions with the keys that it has.
     just_left: bool,
 }
 
 impl There {
-    fn look(app: &App, location: LocationId, known: &[Gateway], now: Timestamp) -> Self {
+    fn look(
+        connected: &Connected,
+        location: LocationId,
+        known: &[Gateway],
+        now: Timestamp,
+    ) -> Self {
+        let Connected { here, elsewhere } = connected;
         let mut there = Self { in_place: true, ..Self::default() };
-        let here = app.registry.list(location);
-        let elsewhere = app.registry.elsewhere(location);
-        for one in &here {
+        for one in here {
             there.applied.push(one.applied.unwrap_or(-1));
-            there.in_place &= one.about.protocol == Protocol::Own && one.about.backend == KERNEL;
+            there.in_place &= one.in_place;
         }
         let served = |one: &&Gateway| one.location == location && one.revoked.is_none();
         for one in known.iter().filter(served) {
@@ -185,14 +269,18 @@ impl There {
         there
     }
 
-    const fn can_rotate(&self) -> bool {
-        !self.applied.is_empty() && self.in_place && !self.just_left
+    fn can_rotate(&self) -> bool {
+        // One that has come back may have a key that was promoted without it.
+        let all_said = self.applied.iter().all(|applied| *applied >= 0);
+        let patient = (all_said && !self.just_left) || mutant::on(Mutant::HastyRotation);
+        !self.applied.is_empty() && self.in_place && patient
     }
 
     /// One that is away is not waited for: it takes a snapshot when it comes back, and the client
     /// keeps the key before until then.
     fn have(&self, revision: i64) -> GatewaysHave {
-        let all = self.applied.iter().all(|applied| *applied >= revision);
+        let all = self.applied.iter().all(|applied| *applied >= revision)
+            || mutant::on(Mutant::PromotedBehind);
         if all && !self.applied.is_empty() { GatewaysHave::All } else { GatewaysHave::NotAll }
     }
 }

@@ -1,5 +1,6 @@
 //! **connect** — a fresh factor buys a session and its PSK.
 
+pub mod extend;
 mod finish;
 pub mod login;
 pub mod records;

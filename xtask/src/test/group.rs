@@ -189,7 +189,10 @@ fn belongs(test: &Program, group: Group) -> bool {
         Group::TimeTravel => starts("time_travel"),
         Group::Browser => starts("browser"),
         // Core's processes are killed on both databases, and those fail under them.
-        Group::Databases => test.package == "mfa-store" || starts("process"),
+        Group::Databases => {
+            let model = test.package == "sim" && test.name == "store";
+            test.package == "mfa-store" || starts("process") || model
+        }
         Group::Unit => {
             let others = [
                 Group::Userspace,
@@ -241,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_test_program_belongs_to_the_groups_that_its_name_begins_with() {
-        let cases: [(&str, &str, &[Group]); 8] = [
+        let cases: [(&str, &str, &[Group]); 9] = [
             ("wg-mfa", "kernel_idle", &[Group::Kernel]),
             ("wg-netlink", "kernel", &[Group::Kernel]),
             ("wg-mfa", "time_travel_idle", &[Group::TimeTravel]),
@@ -249,6 +252,7 @@ mod tests {
             ("wg-mfa", "netns", &[Group::Userspace, Group::Kernel]),
             ("mfa-store", "mfa_store", &[Group::Databases]),
             ("core-bin", "process", &[Group::Databases]),
+            ("sim", "store", &[Group::Databases]),
             ("mfa-core", "mfa_core", &[Group::Unit]),
         ];
         for (package, name, expected) in cases {

@@ -8,6 +8,7 @@ use mfa_core::idle::{Counters, IdleEvent, IdleTracker, Observation, Report};
 use mfa_core::policy::IdlePolicy;
 use mfa_core::time::Timestamp;
 use mfa_store::{Activity, SessionInfo};
+use mutant::Mutant;
 use wg_types::PublicKey;
 
 use crate::link::StatsReport;
@@ -43,22 +44,35 @@ struct Followed {
     told: Counters,
     /// A gateway that has not reported yet counts from zero: its peer is new.
     fresh: bool,
+    /// Gateways that were connected to another core since they last reported here. That one has what
+    /// they counted meanwhile.
+    elsewhere: Vec<GatewayId>,
 }
 
 impl Followed {
+    /// Keeps what a gateway counted last, and returns what that was before.
+    fn remember(&mut self, gateway: GatewayId, now: Counters) -> Option<Counters> {
+        if let Some((_, counted)) = self.seen.iter_mut().find(|(seen, _)| *seen == gateway) {
+            return Some(core::mem::replace(counted, now));
+        }
+        self.seen.reserve_exact(1);
+        self.seen.push((gateway, now));
+        None
+    }
+
+    /// Tells whether a gateway has been at another core since it last reported here; this report ends it.
+    fn comes_back(&mut self, gateway: GatewayId) -> bool {
+        let place = self.elsewhere.iter().position(|at| *at == gateway);
+        place.map(|place| self.elsewhere.swap_remove(place)).is_some()
+    }
+
     /// Returns whether anything was added.
     fn count(&mut self, gateway: GatewayId, now: Counters) -> bool {
-        let seen = self.seen.iter_mut().find(|(seen, _)| *seen == gateway);
-        let before = if let Some((_, counted)) = seen {
-            core::mem::replace(counted, now)
-        } else {
-            self.seen.reserve_exact(1);
-            self.seen.push((gateway, now));
-            if !self.fresh {
-                // Taken over from before this process: the store has what was counted then.
-                return false;
-            }
-            Counters::ZERO
+        let before = match self.remember(gateway, now) {
+            Some(before) => before,
+            None if self.fresh => Counters::ZERO,
+            // Taken over from before this process: the store has what was counted then.
+            None => return false,
         };
         // A counter that fell was restarted with its peer.
         let added = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
@@ -81,6 +95,8 @@ pub struct Found {
     pub revisions: BTreeMap<LocationId, i64>,
     /// What the locations with MFA ask.
     pub policies: BTreeMap<LocationId, IdlePolicy>,
+    /// The gateways that are connected to other cores.
+    pub elsewhere: BTreeMap<LocationId, BTreeSet<GatewayId>>,
 }
 
 impl Follower {
@@ -162,6 +178,13 @@ impl Follower {
                 self.follow(&session, key, *policy);
             }
         }
+        for followed in self.followed.values_mut() {
+            for gateway in found.elsewhere.get(&followed.peer.0).into_iter().flatten() {
+                if !followed.elsewhere.contains(gateway) {
+                    followed.elsewhere.push(*gateway);
+                }
+            }
+        }
         self.policies = found.policies;
         self.revisions = found.revisions;
         self.started = true;
@@ -183,6 +206,15 @@ impl Follower {
                 continue;
             };
             let counters = Counters { rx_bytes: peer.rx_bytes, tx_bytes: peer.tx_bytes };
+            if let Some(followed) = self.followed.get_mut(&session)
+                && followed.comes_back(report.gateway)
+                && !mutant::on(Mutant::CountedTwice)
+            {
+                // It has moved here; the store has what it told the other core.
+                followed.remember(report.gateway, counters);
+                let at = report.received_at;
+                self.tracker.recall(session, report.gateway, counters, at);
+            }
             if let Some(followed) = self.followed.get_mut(&session)
                 && followed.count(report.gateway, counters)
             {
@@ -295,9 +327,10 @@ impl Follower {
             self.tracker.resume(session.id, policy, session.last_activity);
         }
         let (total, told) = (Counters::ZERO, Counters::ZERO);
-        let seen = Vec::new();
+        let (seen, elsewhere) = (Vec::new(), Vec::new());
         self.by_peer.insert(peer, session.id);
-        self.followed.insert(session.id, Followed { peer, policy, seen, total, told, fresh });
+        let followed = Followed { peer, policy, seen, total, told, fresh, elsewhere };
+        self.followed.insert(session.id, followed);
     }
 
     fn forget(&mut self, session: SessionId) -> Option<Followed> {
@@ -328,5 +361,101 @@ impl Follower {
         {
             tracing::warn!(location = %report.location, gateway = %report.gateway, "{warning}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mfa_core::challenge::Subject;
+    use mfa_core::id::{DeviceId, UserId};
+    use mfa_core::method::Method;
+    use mfa_core::rotate::PskGeneration;
+
+    use super::*;
+    use crate::link::PeerReport;
+
+    const PARIS: LocationId = LocationId::new(1);
+    const SESSION: SessionId = SessionId::new(7);
+    const ALICE: PublicKey = PublicKey::from_bytes([9; 32]);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_unix_millis(1_700_000_000_000).saturating_add(Duration::from_secs(seconds))
+    }
+
+    /// The store has one session, which began now, and was heard of then.
+    fn found(new: bool, heard: u64, elsewhere: &[i64]) -> Found {
+        let info = SessionInfo {
+            id: SESSION,
+            subject: Subject { user: UserId::new(1), device: DeviceId::new(1), location: PARIS },
+            method: Method::Totp,
+            generation: PskGeneration::FIRST,
+            authorized: at(0),
+            lifetime_ends: at(90_000),
+            connected: None,
+            last_activity: at(heard),
+            last_heard: None,
+            ended: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+        };
+        let elsewhere = elsewhere.iter().copied().map(GatewayId::new).collect();
+        Found {
+            live: [(SESSION, at(heard))].into(),
+            new: if new { vec![(info, ALICE)] } else { Vec::new() },
+            revisions: BTreeMap::new(),
+            policies: [(PARIS, IdlePolicy::default())].into(),
+            elsewhere: [(PARIS, elsewhere)].into(),
+        }
+    }
+
+    fn report(gateway: i64, seconds: u64, rx_bytes: u64) -> StatsReport {
+        let peer = PeerReport {
+            public_key: ALICE,
+            rx_bytes,
+            tx_bytes: 0,
+            handshake_age: None,
+            endpoint: None,
+            quiet: None,
+        };
+        StatsReport {
+            gateway: GatewayId::new(gateway),
+            location: PARIS,
+            received_at: at(seconds),
+            period: Duration::from_secs(30),
+            peers: vec![peer],
+        }
+    }
+
+    /// Both cores heard of the session, this one last; then the other one's gateway moves here.
+    #[test]
+    fn what_a_gateway_told_another_core_does_not_count_again() {
+        let mut follower = Follower::new();
+        follower.learn(Found::default());
+        follower.learn(found(true, 0, &[2]));
+        follower.handle_report(&report(1, 31, 50_000));
+        let told = follower.news();
+        assert_eq!((told[0].last_activity, told[0].rx_added), (at(31), 50_000));
+        follower.written_down(&[SESSION]);
+        follower.learn(found(false, 31, &[2]));
+
+        follower.learn(found(false, 31, &[]));
+        follower.handle_report(&report(2, 200, 70_000));
+        assert_eq!(follower.news(), [], "nothing new was heard");
+
+        follower.handle_report(&report(2, 230, 120_001));
+        let told = follower.news();
+        assert_eq!((told[0].last_activity, told[0].rx_added), (at(230), 50_001));
+    }
+
+    #[test]
+    fn a_new_session_counts_from_zero_at_a_gateway_that_was_always_here() {
+        let mut follower = Follower::new();
+        follower.learn(Found::default());
+        follower.learn(found(true, 0, &[]));
+
+        follower.handle_report(&report(2, 31, 70_000));
+
+        let told = follower.news();
+        assert_eq!((told[0].last_activity, told[0].rx_added), (at(31), 70_000));
     }
 }

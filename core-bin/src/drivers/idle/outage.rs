@@ -15,7 +15,7 @@ use mfa_core::time::Timestamp;
 const OUT_OF_TOUCH: Duration = Duration::from_secs(60);
 
 /// Within this a gateway that is back has reported: it dials at least each 30 s, and two periods fit.
-pub(super) const REPORTS_WITHIN: Duration = Duration::from_secs(120);
+pub const REPORTS_WITHIN: Duration = Duration::from_secs(120);
 
 /// The locations that come out of an outage.
 #[derive(Debug, Default)]

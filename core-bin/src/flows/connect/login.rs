@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use mfa_core::budget::{GuessRefused, MailRefused};
+use mfa_core::budget::{GuessRefused, Lane, MailRefused};
 use mfa_core::challenge::{
     Access, Answer, Attempt, Challenge, Evidence, MAX_OPEN, NotAdmitted, NotOpen, Proof, Refused,
     Standing, Subject, TotpEvidence, TryRefused, Verified,
@@ -124,10 +124,16 @@ pub fn open(
     if challenge.method() == Method::Email {
         let mut budget = records.mail_budget(user, lane)?;
         budget.charge(now)?;
-        records.save_mail_budget(user, &budget)?;
+        if !mutant::on(Mutant::EndlessMails) {
+            records.save_mail_budget(user, &budget)?;
+        }
     }
-    let open = records.pending_challenges(device, lane)?;
-    let excess = open.len().saturating_add(1).saturating_sub(MAX_OPEN);
+    let mut open = records.pending_challenges(device, lane)?;
+    if mutant::on(Mutant::StrangerEvicts) && lane == Lane::Stranger {
+        open.splice(0..0, records.pending_challenges(device, Lane::Proven)?);
+    }
+    let room = if mutant::on(Mutant::EndlessChallenges) { usize::MAX } else { MAX_OPEN };
+    let excess = open.len().saturating_add(1).saturating_sub(room);
     for mut old in open.into_iter().take(excess) {
         old.expire();
         records.save_challenge(&old)?;

@@ -10,10 +10,12 @@ use mfa_core::connect::Session;
 use mfa_core::factor::CodeDigest;
 use mfa_core::factor::totp::TotpStep;
 use mfa_core::id::{DeviceId, LocationId, SessionId, UserId};
-use mfa_core::method::MethodSet;
+use mfa_core::method::{Method, MethodSet};
+use mfa_core::time::Timestamp;
 use mfa_core::token::TokenDigest;
 use mfa_store::{By, Device, Location, SessionInfo, Snapshot, StoreError, Totp, Tx, User};
 use serde_json::Value;
+use wg_types::PresharedKey;
 
 macro_rules! records {
     (
@@ -84,6 +86,7 @@ records! {
         fn totp(user: UserId) -> Option<Totp>;
         fn recovery_codes(user: UserId) -> Vec<CodeDigest>;
         fn session(id: SessionId) -> Option<SessionInfo>;
+        fn session_psk(id: SessionId) -> Option<PresharedKey>;
         fn revision(location: LocationId) -> Option<i64>;
     }
     /// What a login changes.
@@ -95,5 +98,6 @@ records! {
         fn use_totp_step(user: UserId, step: TotpStep) -> bool;
         fn use_recovery_code(by: By, user: UserId, code: &CodeDigest) -> bool;
         fn begin_session(by: By, new: &Session) -> SessionId;
+        fn renew_session(by: By, id: SessionId, method: Method, ends: Timestamp) -> bool;
     }
 }
