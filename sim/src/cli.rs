@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand};
 
 use crate::action::Action;
 use crate::coverage::{Cover, Coverage};
+#[cfg(feature = "mutants")]
+use crate::oracle::Violation;
 use crate::run::{self, STEPS, nth};
 
 #[derive(Debug, Parser)]
@@ -70,6 +72,9 @@ enum What {
         /// Only this one.
         #[arg(long)]
         only: Option<mutant::Mutant>,
+        /// A directory of ways that led to something wrong; they are tried where the steps find nothing.
+        #[arg(long)]
+        ways: Option<PathBuf>,
     },
 }
 
@@ -96,8 +101,9 @@ pub fn main() -> Result<bool> {
         }
         What::Regressions { directory } => regressions(&directory),
         #[cfg(feature = "mutants")]
-        What::Mutants { steps, seed, threads, only } => {
-            Ok(mutants(seed.unwrap_or_else(crate::rng::fresh), steps, threads, only))
+        What::Mutants { steps, seed, threads, only, ways } => {
+            let ways = ways.map_or_else(|| Ok(Vec::new()), |directory| read(&directory))?;
+            Ok(mutants(seed.unwrap_or_else(crate::rng::fresh), steps, threads, only, &ways))
         }
     }
 }
@@ -150,16 +156,31 @@ fn many(series: u64, most: u64, limit: Option<Duration>, threads: usize, coverag
     missing.is_empty() || !coverage
 }
 
-fn regressions(directory: &Path) -> Result<bool> {
-    let mut well = true;
+/// A list of actions that once led to something wrong.
+#[derive(Debug)]
+struct Way {
+    file: PathBuf,
+    seed: u64,
+    actions: Vec<Action>,
+}
+
+fn read(directory: &Path) -> Result<Vec<Way>> {
     let entries = std::fs::read_dir(directory)
         .with_context(|| format!("cannot read {}", directory.display()))?;
     let mut files: Vec<PathBuf> = entries.map(|one| Ok(one?.path())).collect::<Result<_>>()?;
     files.sort();
-    for file in files {
+    let way = |file: PathBuf| {
         let text = std::fs::read_to_string(&file)?;
-        let (seed, actions): (u64, Vec<Action>) = serde_json::from_str(&text)
+        let (seed, actions) = serde_json::from_str(&text)
             .with_context(|| format!("{} is no list of actions", file.display()))?;
+        Ok(Way { file, seed, actions })
+    };
+    files.into_iter().map(way).collect()
+}
+
+fn regressions(directory: &Path) -> Result<bool> {
+    let mut well = true;
+    for Way { file, seed, actions } in read(directory)? {
         let found = run::replay(seed, &actions);
         let words = found.as_ref().map_or("well", |violation| violation.invariant);
         println!("{}: {} actions: {words}", file.display(), actions.len());
@@ -194,7 +215,13 @@ fn show(seed: u64, save: Option<&Path>) -> Result<bool> {
 }
 
 #[cfg(feature = "mutants")]
-fn mutants(series: u64, most: u64, threads: usize, only: Option<mutant::Mutant>) -> bool {
+fn mutants(
+    series: u64,
+    most: u64,
+    threads: usize,
+    only: Option<mutant::Mutant>,
+    ways: &[Way],
+) -> bool {
     println!("series {series}");
     let all: Vec<_> =
         mutant::Mutant::ALL.iter().copied().filter(|one| only.is_none_or(|o| o == *one)).collect();
@@ -217,6 +244,14 @@ fn mutants(series: u64, most: u64, threads: usize, only: Option<mutant::Mutant>)
                             kill.seed,
                             violation.what
                         );
+                    } else if let Some((way, violation)) = noticed(mutant, ways) {
+                        println!(
+                            "{:20} not in {most} steps; killed on the way of {} by {:4}: {}",
+                            mutant.code(),
+                            way.file.display(),
+                            violation.invariant,
+                            violation.what
+                        );
                     } else {
                         survivors.fetch_add(1, Ordering::Relaxed);
                         println!("{:20} SURVIVED {most} steps", mutant.code());
@@ -228,6 +263,15 @@ fn mutants(series: u64, most: u64, threads: usize, only: Option<mutant::Mutant>)
     let (all, survivors) = (all.len(), survivors.into_inner());
     println!("{} of {all} mutants killed", u64::try_from(all).unwrap_or(0) - survivors);
     survivors == 0
+}
+
+/// Which way a seeded bug does not go unnoticed.
+#[cfg(feature = "mutants")]
+fn noticed(mutant: mutant::Mutant, ways: &[Way]) -> Option<(&Way, Violation)> {
+    mutant::arm(Some(mutant));
+    let found = ways.iter().find_map(|way| Some((way, run::replay(way.seed, &way.actions)?)));
+    mutant::arm(None);
+    found
 }
 
 #[cfg(feature = "mutants")]

@@ -225,9 +225,13 @@ impl World {
     fn learn(&mut self, core: usize) {
         let known = self.cores[core].follower.known();
         let mut found = self.db.found(&known);
-        for gateway in (0..GATEWAYS).filter(|at| self.is_elsewhere(core, *at)) {
-            let there = found.elsewhere.entry(LocationId::new(id(SERVES[gateway]))).or_default();
+        for (gateway, place) in SERVES.into_iter().enumerate() {
+            if !self.is_elsewhere(core, gateway) {
+                continue;
+            }
+            let there = found.elsewhere.entry(LocationId::new(id(place))).or_default();
             there.insert(GatewayId::new(id(gateway)));
+            self.gateways[gateway].seen_elsewhere[core] = Some(self.db.revisions[place]);
         }
         if mutant::on(Mutant::PurgedIsActive) {
             found.new.retain(|(session, _)| session.connected.is_some());
@@ -997,7 +1001,7 @@ impl World {
             self.coverage.hit(Cover::ReportForged);
         }
         let again = &mut self.gateways[gateway].counts_again;
-        let anew = std::mem::replace(again, forged);
+        let anew = core::mem::replace(again, forged.then_some(-1));
         for peer in &report.peers {
             let key = peer.public_key;
             let count = carried.iter().find(|(whose, _)| *whose == key).map_or(0, |(_, n)| *n);
@@ -1005,9 +1009,12 @@ impl World {
             // What it told the other core, or before a lie, and what it counted for the session before.
             let here =
                 |truth: &Truth| truth.key == key && truth.subject.location == report.location;
-            let behind = |truth: &Truth| here(truth) && truth.begin_revision > had;
+            let behind = |truth: &Truth| {
+                let unseen = anew.is_some_and(|seen| count > 0 && truth.begin_revision > seen);
+                here(truth) && (unseen || truth.begin_revision > had)
+            };
             let live = self.oracle.live().iter().filter_map(|id| self.oracle.sessions.get(id));
-            let again = (anew && count > 0) || live.into_iter().any(behind);
+            let again = live.into_iter().any(behind);
             if !forged && !again && count <= known {
                 continue;
             }

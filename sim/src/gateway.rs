@@ -76,12 +76,13 @@ pub struct Gateway {
     pub verified: i64,
     lease: u64,
     next_core: usize,
-    /// Which core it sat at before this one, and when it left each.
+    /// Which core it sat at before this one.
     sat_at: Option<usize>,
-    left: [Option<u64>; CORES],
-    /// Its next report counts although it tells nothing new: it was at another core for so short a time that
-    /// this one did not notice, or it has lied, and its counters seem to begin anew.
-    pub counts_again: bool,
+    /// The revision at which each core last saw it at another one, since it sat at that core itself.
+    pub seen_elsewhere: [Option<i64>; CORES],
+    /// Its next report counts although it tells nothing new, for sessions that began after this revision:
+    /// the core had not seen it at another one since, or it has lied, and its counters seem to begin anew.
+    pub counts_again: Option<i64>,
     streams: u64,
     carried: Vec<(PublicKey, u64)>,
     credited: Vec<(PublicKey, u64)>,
@@ -123,8 +124,8 @@ impl Gateway {
             lease,
             next_core: place % CORES,
             sat_at: None,
-            left: [None; CORES],
-            counts_again: false,
+            seen_elsewhere: [None; CORES],
+            counts_again: None,
             streams: 0,
             carried: Vec::new(),
             credited: Vec::new(),
@@ -244,7 +245,10 @@ impl World {
             return;
         }
         let moved = this.sat_at.replace(core) != Some(core);
-        this.counts_again = moved && this.left[core].is_some_and(|at| now < at + 60_000);
+        let seen = this.seen_elsewhere[core].take();
+        if moved {
+            this.counts_again = Some(seen.unwrap_or(-1));
+        }
         this.streams += 1;
         let stream = this.streams;
         this.stream = Some((stream, core));
@@ -266,7 +270,6 @@ impl World {
         let now = self.now;
         let this = &mut self.gateways[gateway];
         let Some((stream, core)) = this.stream.take() else { return };
-        this.left[core] = Some(now);
         this.up_queue.clear();
         this.down_queue.clear();
         if let Some(process) = &mut this.process {

@@ -69,7 +69,17 @@ pub(super) fn all() -> Vec<Stage> {
                     "2",
                     "--coverage"
                 )),
-                Cargo(&sim!("mutants", "--threads", "2", "--seed", "1")),
+                Cargo(&sim!(
+                    "mutants",
+                    "--steps",
+                    "30000000",
+                    "--seed",
+                    "1",
+                    "--threads",
+                    "2",
+                    "--ways",
+                    "sim/regressions"
+                )),
             ],
         ),
         stage("databases", "the store on SQLite and on PostgreSQL", vec![Group("databases")]),
