@@ -143,7 +143,11 @@ impl Lab {
             }
         }
         run("ip", ["link", "set", "lo", "up"])?;
-        run("ip", ["link", "add", "internet", "type", "bridge", "forward_delay", "0"])?;
+        // An address of its own: else it takes the lowest of its ports' random ones, and each host that
+        // joins later may change it under neighbours who know the one before.
+        let own = "02:00:00:00:00:01";
+        run("ip", ["link", "add", "internet", "address", own, "type", "bridge"])?;
+        run("ip", ["link", "set", "internet", "type", "bridge", "forward_delay", "0"])?;
         run("ip", ["address", "add", &format!("{CORE}/24"), "dev", "internet"])?;
         run("ip", ["address", "add", "fd77::1/64", "dev", "internet", "nodad"])?;
         run("ip", ["link", "set", "internet", "up"])?;
