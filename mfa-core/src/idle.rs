@@ -302,6 +302,10 @@ impl Followed {
             IdleMode::Handshake if mutant::on(Mutant::FutureHandshake) => {
                 now.saturating_add(report.handshake_age?)
             }
+            // Without a byte since, this is the handshake of before, in a report that took long to arrive.
+            IdleMode::Handshake if before.is_some_and(|(then, _)| then == report.counters) => {
+                return None;
+            }
             IdleMode::Handshake => now.saturating_sub(report.handshake_age?),
             IdleMode::Transfer => {
                 let (before, since) = before?;

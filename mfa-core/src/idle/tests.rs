@@ -127,18 +127,33 @@ fn never_is_not_1970() {
 fn a_handshake_counts_from_when_it_was_completed() {
     let mut tracker = IdleTracker::new();
     tracker.track(ALICE, by_handshake(180), at(0));
-    let seen =
-        |secs| Report { handshake_age: Some(Duration::from_secs(secs)), ..report(NORTH, 0, 0) };
+    let seen = |secs, rx_bytes| Report {
+        handshake_age: Some(Duration::from_secs(secs)),
+        ..report(NORTH, rx_bytes, 92)
+    };
 
-    assert_eq!(tracker.handle_report(&seen(20), at(100)), Observation::Active(at(80)));
-    assert_eq!(tracker.handle_report(&seen(50), at(130)), Observation::Quiet, "the same one");
+    assert_eq!(tracker.handle_report(&seen(20, 180), at(100)), Observation::Active(at(80)));
+    assert_eq!(tracker.handle_report(&seen(50, 212), at(130)), Observation::Quiet, "the same one");
     assert_eq!(tracker.poll_timeout(), Some(at(260)));
-    assert_eq!(tracker.handle_report(&seen(0), at(259)), Observation::Active(at(259)));
+    assert_eq!(tracker.handle_report(&seen(0, 392), at(259)), Observation::Active(at(259)));
     assert_eq!(
-        tracker.handle_report(&seen(u64::MAX / 2_000), at(260)),
+        tracker.handle_report(&seen(u64::MAX / 2_000, 424), at(260)),
         Observation::Quiet,
         "before 1970 is before everything"
     );
+}
+
+#[test]
+fn a_report_that_took_long_to_arrive_makes_no_new_handshake_of_an_old_one() {
+    let mut tracker = IdleTracker::new();
+    tracker.track(ALICE, by_handshake(180), at(0));
+    let seen =
+        |age| Report { handshake_age: Some(Duration::from_secs(age)), ..report(NORTH, 180, 92) };
+    assert_eq!(tracker.handle_report(&seen(6), at(16)), Observation::Active(at(10)));
+
+    assert_eq!(tracker.handle_report(&seen(36), at(163)), Observation::Quiet, "117 s on its way");
+
+    assert_eq!(tracker.poll_timeout(), Some(at(190)));
 }
 
 #[test]

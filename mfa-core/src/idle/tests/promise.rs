@@ -78,7 +78,10 @@ impl Simple {
         let zero = self.fresh.get(&report.session).map(|since| (Counters::ZERO, *since));
         let before = self.seen.insert(key, (report.counters, now)).or(zero);
         let active = match policy.mode() {
-            IdleMode::Handshake => report.handshake_age.map(|age| now.saturating_sub(age)),
+            IdleMode::Handshake => report
+                .handshake_age
+                .filter(|_| before.is_none_or(|(counters, _)| counters != report.counters))
+                .map(|age| now.saturating_sub(age)),
             IdleMode::Transfer => before
                 .filter(|(counters, since)| {
                     let window = Window {
