@@ -220,12 +220,9 @@ impl Client {
             return Err(in_use());
         }
         let socket = running.socket(&instance.id, location.id);
-        match control::ask(&socket, Ask::Disconnect).await {
-            Ok(_) => {}
-            // It learned by itself that its session is over, and ends in this very moment.
-            Err(error) if control::hung_up(&error) => {}
-            Err(error) => return Err(io_error("cannot end the old connection")(error)),
-        }
+        // No answer: it learned by itself that its session is over, and ends in this very moment.
+        let answer = control::ask(&socket, Ask::Disconnect).await;
+        answer.map_err(io_error("cannot end the old connection"))?;
         let freed = running.freed(&instance.id, location.id, ENDING).await;
         if freed.map_err(io_error("cannot write to the client's folder"))? {
             Ok(())
