@@ -24,8 +24,8 @@ use mfa_core::policy::{LinkLoss, OutageHold};
 use mfa_core::time::Timestamp;
 use mfa_store::{Actor, By, Location, Quiet, Scope, SessionInfo, Snapshot, StoreError};
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
 
+use super::{each, stopped};
 use crate::app::App;
 use crate::link::StatsReport;
 
@@ -62,10 +62,7 @@ impl IdleDriver {
         mut reports: mpsc::Receiver<StatsReport>,
         mut stop: watch::Receiver<bool>,
     ) {
-        let mut tick = tokio::time::interval(period);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut news = tokio::time::interval(NEWS);
-        news.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut tick, mut news) = (each(period), each(NEWS));
         loop {
             let done = tokio::select! {
                 report = reports.recv() => match report {
@@ -77,7 +74,7 @@ impl IdleDriver {
                     self.check(now).await
                 }
                 _ = news.tick() => self.write_down().await,
-                () = told(&mut stop) => break,
+                () = stopped(&mut stop) => break,
             };
             if let Err(error) = done {
                 // Nothing is lost: what was not done is done at the next check.
@@ -272,9 +269,4 @@ fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Learnt, Stor
     }
     let elsewhere = BTreeMap::new();
     Ok((Found { live, new, revisions, policies, elsewhere }, sessions, places))
-}
-
-async fn told(stop: &mut watch::Receiver<bool>) {
-    // An error: who could stop core is gone, so it stops.
-    let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mfa_core::time::Timestamp;
 use mfa_store::StoreError;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
+use super::{each, turn};
 use crate::app::App;
 use crate::mail::Transport;
 
@@ -15,17 +15,8 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs until core stops. `seen` is what [`look`] saw last.
 pub async fn run(app: Arc<App>, mut seen: Option<Timestamp>, mut stop: watch::Receiver<bool>) {
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let stopped = async {
-            // An error: who could stop core is gone, so it stops.
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = stopped => return,
-        }
+    let mut turns = each(PERIOD);
+    while turn(&mut turns, &mut stop).await {
         match look(&app, seen).await {
             Ok(now) => seen = now,
             Err(error) => tracing::warn!(%error, "the mail settings could not be looked at"),

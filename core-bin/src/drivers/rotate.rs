@@ -15,10 +15,10 @@ use mfa_core::time::Timestamp;
 use mfa_store::{Actor, By, Gateway, Location, RotationInfo, Snapshot, StoreError};
 use mutant::Mutant;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 use wg_types::PresharedKey;
 use wg_types::timers::REJECT_AFTER_TIME;
 
+use super::{each, turn};
 use crate::app::App;
 use crate::link::registry::Protocol;
 
@@ -48,17 +48,8 @@ pub struct Done {
 
 /// Runs until core stops.
 pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let stopped = async {
-            // An error: who could stop core is gone, so it stops.
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = stopped => return,
-        }
+    let mut turns = each(PERIOD);
+    while turn(&mut turns, &mut stop).await {
         match look(&app, app.clock.now()).await {
             Ok(done) if done != Done::default() => {
                 let Done { staged, promoted, given_up } = done;

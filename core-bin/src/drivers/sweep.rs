@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mfa_core::time::Timestamp;
 use mfa_store::StoreError;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
+use super::{each, turn};
 use crate::app::App;
 use crate::pki::ServerCertificate;
 
@@ -26,17 +26,8 @@ pub async fn run(
     certificate: Option<Arc<ServerCertificate>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let stopped = async {
-            // An error: who could stop core is gone, so it stops.
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = stopped => return,
-        }
+    let mut turns = each(PERIOD);
+    while turn(&mut turns, &mut stop).await {
         let now = app.clock.now();
         if let Err(error) = sweep(&app, now).await {
             tracing::warn!(%error, "old challenges and sessions were not forgotten");

@@ -15,7 +15,7 @@ use super::login::sentence;
 use super::page::Frame;
 use super::people::state;
 use super::signed::Admin;
-use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Table, encoded, segment};
+use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Table, segment};
 use crate::app::App;
 use crate::flows::group::{self as flow, GroupError};
 
@@ -29,18 +29,12 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn query<S>(&self, (sort, descending): (S, bool)) -> ListQuery<S> {
-        ListQuery {
-            search: self.q.clone(),
-            sort,
-            descending,
-            offset: ui::offset(self.page.unwrap_or(1)),
-            limit: ui::ROWS,
-        }
+    fn query<S>(&self, order: (S, bool)) -> ListQuery<S> {
+        ui::query(&self.q, order, self.page)
     }
 
     fn link(&self, path: &str, sort: &str, page: i64) -> String {
-        format!("{path}?q={}&sort={}&page={page}", encoded(&self.q), encoded(sort))
+        ui::page_of(path, &self.q, sort, page)
     }
 }
 

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use mfa_core::id::UserId;
 use mfa_core::method::{Method, MethodSet};
 use mfa_core::token::Token;
-use mfa_store::{ListQuery, Scope, StoreError, Tx, User, UserSort};
+use mfa_store::{Scope, StoreError, Tx, User, UserSort};
 use serde::Deserialize;
 
 use super::fault::Fault;
@@ -18,7 +18,7 @@ use super::location::words;
 use super::login::{method_name, sentence};
 use super::page::Frame;
 use super::signed::Admin;
-use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Kind, Table, encoded, segment};
+use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Kind, Table, segment};
 use crate::app::App;
 use crate::flows::login::tell_old_address;
 use crate::flows::user::{self as flow, NewUser, UserChange, UserError};
@@ -50,13 +50,7 @@ pub(super) async fn list(
 ) -> Result<Response, Fault> {
     let page = asked.page.unwrap_or(1);
     let order = COLUMNS.order(&asked.sort, (UserSort::Login, false));
-    let query = ListQuery {
-        search: asked.q.clone(),
-        sort: order.0,
-        descending: order.1,
-        offset: ui::offset(page),
-        limit: ui::ROWS,
-    };
+    let query = ui::query(&asked.q, order, asked.page);
     let (rows, matching) = app
         .store
         .read(move |view| {
@@ -81,9 +75,7 @@ pub(super) async fn list(
             Ok::<_, StoreError>((rows, found.matching))
         })
         .await?;
-    let link = |sort: &str, page: i64| {
-        format!("/users?q={}&sort={}&page={page}", encoded(&asked.q), encoded(sort))
-    };
+    let link = |sort: &str, page: i64| ui::page_of("/users", &asked.q, sort, page);
     let blocks = vec![
         Block::Search { value: asked.q.clone(), what: "users" },
         Block::Table(Table {

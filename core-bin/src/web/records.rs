@@ -60,19 +60,13 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn query<S>(&self, (sort, descending): (S, bool)) -> ListQuery<S> {
-        ListQuery {
-            search: self.q.clone(),
-            sort,
-            descending,
-            offset: ui::offset(self.page.unwrap_or(1)),
-            limit: ui::ROWS,
-        }
+    fn query<S>(&self, order: (S, bool)) -> ListQuery<S> {
+        ui::query(&self.q, order, self.page)
     }
 
     fn link(&self, path: &str, sort: &str, page: i64) -> String {
         let state = if self.state == "live" { "&state=live" } else { "" };
-        format!("{path}?q={}&sort={}&page={page}{state}", encoded(&self.q), encoded(sort))
+        ui::page_of(path, &self.q, sort, page) + state
     }
 
     fn pages(&self, path: &str, matching: u64) -> Block {

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::response::Response;
+use mfa_store::ListQuery;
 
 use super::page::{self, Frame};
 
@@ -283,6 +284,21 @@ pub(super) const ROWS: i64 = 50;
 /// Tells where a page of a list begins. Pages count from 1.
 pub(super) fn offset(page: i64) -> i64 {
     page.max(1).saturating_sub(1).saturating_mul(ROWS)
+}
+
+/// What a page of a list asks of the store: pages count from 1.
+pub(super) fn query<S>(
+    search: &str,
+    (sort, descending): (S, bool),
+    page: Option<i64>,
+) -> ListQuery<S> {
+    let offset = offset(page.unwrap_or(1));
+    ListQuery { search: search.to_owned(), sort, descending, offset, limit: ROWS }
+}
+
+/// Writes the address of a page of a list.
+pub(super) fn page_of(path: &str, search: &str, sort: &str, page: i64) -> String {
+    format!("{path}?q={}&sort={}&page={page}", encoded(search), encoded(sort))
 }
 
 /// Writes the links to the pages before and after.
