@@ -11,6 +11,7 @@ mod chart;
 mod enroll;
 mod events;
 mod fault;
+mod gateway;
 mod gateways;
 mod groups;
 mod import;
@@ -89,9 +90,11 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/groups", get(groups::list).post(groups::add))
         .route("/groups/{name}", get(groups::show).post(groups::act))
         .route("/devices", get(records::devices))
+        .route("/devices/disconnect", post(records::disconnect_device))
         .route("/devices/remove", post(records::remove_device))
         .route("/gateways", get(gateways::list).post(gateways::token))
         .route("/gateways/remove", post(gateways::remove))
+        .route("/gateways/{name}", get(gateway::show))
         .route("/mail", get(mail::show).post(mail::save))
         .route("/mail/test", post(mail::test))
         .route("/mail/remove", post(mail::remove))

@@ -54,6 +54,20 @@ pub struct Trail {
 
 type PassedRow = (i64, i64, i64, i64, i64, i64, i64);
 
+impl From<PassedRow> for Passed {
+    fn from((gateway, location, revision, committed, sent, applied, verified): PassedRow) -> Self {
+        Self {
+            gateway: GatewayId::new(gateway),
+            location: LocationId::new(location),
+            revision,
+            committed: from_millis(committed),
+            sent: from_millis(sent),
+            applied: from_millis(applied),
+            verified: from_millis(verified),
+        }
+    }
+}
+
 impl Snapshot {
     /// Returns what became of a session's end; empty while it lives.
     ///
@@ -98,16 +112,25 @@ impl Snapshot {
             .filter(gateway_trail::revision.ge(revision))
             .order((gateway_trail::gateway_id.asc(), gateway_trail::revision.asc()))
             .load(&mut self.conn)?;
-        let passed = |(gateway, location, revision, committed, sent, applied, verified)| Passed {
-            gateway: GatewayId::new(gateway),
-            location: LocationId::new(location),
-            revision,
-            committed: from_millis(committed),
-            sent: from_millis(sent),
-            applied: from_millis(applied),
-            verified: from_millis(verified),
-        };
-        Ok(rows.into_iter().map(passed).collect())
+        Ok(rows.into_iter().map(Passed::from).collect())
+    }
+
+    /// Lists what a gateway acknowledged last, newest first and at most `limit` times.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn acknowledged(
+        &mut self,
+        gateway: GatewayId,
+        limit: i64,
+    ) -> Result<Vec<Passed>, StoreError> {
+        let rows: Vec<PassedRow> = gateway_trail::table
+            .filter(gateway_trail::gateway_id.eq(gateway.get()))
+            .order(gateway_trail::revision.desc())
+            .limit(limit)
+            .load(&mut self.conn)?;
+        Ok(rows.into_iter().map(Passed::from).collect())
     }
 
     /// Tells how long ends took, of all sessions that are still on record: milliseconds from the

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::chart::{self, Series};
 use super::fault::Fault;
+use super::gateway::Standing;
 use super::login::method_name;
 use super::page::{self, Frame};
 use super::signed::Admin;
@@ -27,8 +28,6 @@ use crate::link::registry::Connected;
 const ROWS: i64 = 50;
 /// Ended sessions that are shown.
 const ENDED: i64 = 8;
-/// Silence after which a gateway counts as away: three heartbeats would be 30 s.
-const AWAY: Duration = Duration::from_secs(90);
 
 const PERIODS: [(&str, &str, u64); 4] = [
     ("1h", "the last hour", 3_600),
@@ -89,11 +88,8 @@ struct Heading {
 
 struct GatewayRow {
     name: String,
-    state: &'static str,
-    class: &'static str,
-    revision: String,
-    heard: String,
-    lease: String,
+    href: String,
+    standing: Standing,
     about: String,
 }
 
@@ -273,27 +269,10 @@ fn find(
 }
 
 fn gateway(one: &Gateway, revision: i64, connected: &[Connected], now: Timestamp) -> GatewayRow {
-    let seat = connected.iter().find(|seat| seat.gateway == one.id);
-    let heard = seat.map(|seat| seat.last_heard).or(one.heard);
-    let applied = seat.and_then(|seat| seat.applied).unwrap_or(one.applied_revision);
-    let (state, class) = match (one.enrolled, heard) {
-        (None, _) if one.legacy_token.is_none() => ("not enrolled", "plain"),
-        (_, None) => ("never connected", "plain"),
-        (_, Some(heard)) if now.since(heard) > AWAY => ("away", "bad"),
-        _ if applied < revision => ("catching up", "note"),
-        _ => ("in sync", "good"),
-    };
-    let left = heard.map(|heard| AWAY.saturating_sub(now.since(heard)));
     GatewayRow {
         name: one.name.clone(),
-        state,
-        class,
-        revision: format!("{applied} of {revision}"),
-        heard: ago(heard, now),
-        lease: match left {
-            Some(left) if !left.is_zero() => format!("{} s", left.as_secs()),
-            _ => "run out".to_owned(),
-        },
+        href: format!("/gateways/{}", segment(&one.name)),
+        standing: Standing::of(one, revision, connected, now),
         about: [&one.backend, &one.version, &one.hostname]
             .into_iter()
             .filter(|text| !text.is_empty())

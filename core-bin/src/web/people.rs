@@ -9,20 +9,26 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use mfa_core::id::UserId;
 use mfa_core::method::{Method, MethodSet};
+use mfa_core::time::Timestamp;
 use mfa_core::token::Token;
-use mfa_store::{Scope, StoreError, Tx, User, UserSort};
+use mfa_store::{Scope, Snapshot, StoreError, Tx, User, UserSort};
 use serde::Deserialize;
 
 use super::fault::Fault;
 use super::location::words;
 use super::login::{method_name, sentence};
 use super::page::Frame;
+use super::records;
 use super::signed::Admin;
 use super::ui::{self, Block, Cell, Columns, Field, Form as Fields, Kind, Table, segment};
+use crate::admin::answer::{ago, bytes};
 use crate::app::App;
 use crate::flows::login::tell_old_address;
 use crate::flows::user::{self as flow, NewUser, UserChange, UserError};
 use crate::text::{count, utc};
+
+/// Sessions that a user's page shows.
+const HISTORY: i64 = 8;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -177,14 +183,19 @@ async fn page(
     done: &str,
     first: Vec<Block>,
 ) -> Result<Response, Fault> {
-    let (user, devices, (methods, passkeys), groups, sessions) = app
+    let now = app.clock.now();
+    let (user, devices, (methods, passkeys), groups, (sessions, history)) = app
         .store
         .read(move |view| {
             let user = flow::find(view, &login)?;
-            let devices = view.devices_of(user.id)?;
+            let mut devices = Vec::new();
+            for device in view.devices_of(user.id)? {
+                let live = view.live_count(Scope::Device(device.id))?;
+                devices.push((device, live));
+            }
             let methods = (view.enabled_methods(user.id)?, view.passkeys(user.id)?.len());
             let groups = view.groups_of_user(user.id)?;
-            let sessions = view.live_count(Scope::User(user.id))?;
+            let sessions = (view.live_count(Scope::User(user.id))?, history(view, user.id, now)?);
             Ok::<_, UserError>((user, devices, methods, groups, sessions))
         })
         .await
@@ -221,11 +232,13 @@ async fn page(
     let about = |name: &str| format!("{name} of {}", details.login);
     let rows = devices
         .iter()
-        .map(|device| {
+        .map(|(device, live)| {
             vec![
                 Cell::text(&device.name),
                 Cell::Code(device.public_key.to_string()),
                 Cell::time(utc(device.created)),
+                Cell::time(ago(device.last_poll.map(|poll| poll.at), now)),
+                records::disconnect(device, &details.login, *live, &details.login),
                 Cell::Post {
                     action: "/devices/remove".to_owned(),
                     fields: vec![
@@ -241,11 +254,12 @@ async fn page(
         .collect();
     blocks.push(Block::Table(Table {
         title: "Devices",
-        headings: vec!["Device", "Public key", "Added", ""],
+        headings: vec!["Device", "Public key", "Added", "Last heard", "Connected", ""],
         rows,
         empty: "No device yet. An enrollment link lets the person add one.",
         ..Table::default()
     }));
+    blocks.push(Block::Table(history));
     let form = |title, hint: &str, hidden, fields, button, danger| {
         let (hint, action) = (hint.to_owned(), path.clone());
         Block::Form(Fields { title, hint, action, hidden, fields, button, danger })
@@ -352,6 +366,34 @@ async fn page(
         format!("{} ({})", details.name, details.login)
     };
     Ok(ui::show(Frame::new(app, &admin.0, "users", done), &title, blocks))
+}
+
+/// The user's newest sessions.
+fn history(view: &mut Snapshot, user: UserId, now: Timestamp) -> Result<Table, StoreError> {
+    let mut rows = Vec::new();
+    for session in view.sessions_of(user, HISTORY)? {
+        let device = view.device(session.subject.device)?.map(|device| device.name);
+        let location = view.location(session.subject.location)?.map(|one| one.settings.name);
+        rows.push(vec![
+            Cell::link(format!("/sessions/{}", session.id), &utc(session.authorized)),
+            Cell::Text(device.unwrap_or_default()),
+            Cell::Text(location.unwrap_or_default()),
+            Cell::text(method_name(session.method)),
+            Cell::time(ago(Some(session.last_activity), now)),
+            Cell::time(bytes(session.rx_bytes)),
+            Cell::time(bytes(session.tx_bytes)),
+            records::state(session.ended),
+        ]);
+    }
+    Ok(Table {
+        title: "Sessions of late",
+        headings: vec![
+            "Since", "Device", "Location", "Method", "Active", "Received", "Sent", "State",
+        ],
+        rows,
+        empty: "This person has not connected yet.",
+        ..Table::default()
+    })
 }
 
 /// For how long an enrollment link can be good.
@@ -491,11 +533,7 @@ async fn enroll(
 }
 
 /// Shows an enrollment: a link for a browser, a command for our client, a QR code for others.
-pub(super) fn enrollment(
-    app: &App,
-    token: &Token,
-    expires: mfa_core::time::Timestamp,
-) -> Vec<Block> {
+pub(super) fn enrollment(app: &App, token: &Token, expires: Timestamp) -> Vec<Block> {
     let url = &app.site.url;
     let shown = app.addresses.client_token(token);
     let link = format!("{url}join?token={}", token.expose_text().as_str());

@@ -1,6 +1,7 @@
 //! Sessions and devices.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Form;
@@ -9,7 +10,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use mfa_core::connect::EndReason;
 use mfa_core::id::{DeviceId, SessionId};
-use mfa_store::{DeviceSort, ListQuery, Scope, SessionFilter, SessionSort, Snapshot, StoreError};
+use mfa_core::time::Timestamp;
+use mfa_store::{
+    By, Device, DeviceSort, ListQuery, Scope, SessionFilter, SessionSort, Snapshot, StoreError, Tx,
+};
 use serde::Deserialize;
 
 use super::fault::Fault;
@@ -45,6 +49,7 @@ const DEVICES: Columns<DeviceSort> = Columns(&[
     ("Public key", None),
     ("Added", Some(("added", DeviceSort::Added))),
     ("Last heard", Some(("heard", DeviceSort::Heard))),
+    ("Connected", None),
     ("", None),
 ]);
 
@@ -92,10 +97,7 @@ pub(super) async fn sessions(
         .entries
         .into_iter()
         .map(|(one, [login, device, location])| {
-            let state = match one.ended {
-                None => Cell::Badge("good", "live".to_owned()),
-                Some((_, reason)) => Cell::Badge("plain", why(reason).to_owned()),
-            };
+            let state = state(one.ended);
             let end = if one.ended.is_none() {
                 Cell::Post {
                     action: "/sessions/end".to_owned(),
@@ -160,45 +162,65 @@ pub(super) async fn sessions(
     Ok(ui::show(Frame::new(&app, &admin.0, "sessions", &asked.done), "Sessions", blocks))
 }
 
+/// Whether a session lives, or why it ended.
+pub(super) fn state(ended: Option<(Timestamp, EndReason)>) -> Cell {
+    match ended {
+        None => Cell::Badge("good", "live".to_owned()),
+        Some((_, reason)) => Cell::Badge("plain", why(reason).to_owned()),
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct End {
     session: i64,
+    /// The location whose overview to go back to.
     #[serde(default)]
     location: String,
+    /// Whether to go back to the session's own page.
+    #[serde(default)]
+    stay: String,
 }
 
 /// Ends a session, and waits a moment for the gateways' word that the peer is gone.
 pub(super) async fn end(
     State(app): State<Arc<App>>,
     admin: Admin,
-    Form(End { session, location }): Form<End>,
+    Form(End { session, location, stay }): Form<End>,
 ) -> Result<Response, Fault> {
-    let (by, id) = (admin.by(&app), SessionId::new(session));
-    let ended = app
-        .store
-        .write(move |tx| {
-            let Some(found) = tx.session(id)? else { return Ok(None) };
-            if !tx.end_session(by, id, EndReason::Administrator)? {
-                return Ok(None);
-            }
-            let place = found.subject.location;
-            Ok::<_, StoreError>(Some((place, tx.revision(place)?.unwrap_or_default())))
-        })
-        .await?;
-    let done = match ended {
-        None => "gone",
-        Some((place, revision)) => {
-            app.registry.wake(place);
-            let applied = app.registry.wait_applied(place, revision, CONFIRM).await;
-            if applied.is_complete() { "ended" } else { "ending" }
-        }
-    };
-    let to = if location.is_empty() {
-        format!("/sessions?done={done}")
-    } else {
-        format!("/overview?location={}&done={done}", encoded(&location))
+    let done = end_and_wait(&app, admin.by(&app), Scope::Session(SessionId::new(session))).await?;
+    let to = match (location.is_empty(), stay.is_empty()) {
+        (false, _) => format!("/overview?location={}&done={done}", encoded(&location)),
+        (true, false) => format!("/sessions/{session}?done={done}"),
+        (true, true) => format!("/sessions?done={done}"),
     };
     Ok(Redirect::to(&to).into_response())
+}
+
+/// Ends the live sessions of a scope, and waits a moment for the gateways' word that the peers are
+/// gone. Returns the key of what to say.
+async fn end_and_wait(app: &App, by: By, scope: Scope) -> Result<&'static str, Fault> {
+    let work = move |tx: &mut Tx| {
+        let live = tx.live_sessions(scope)?;
+        tx.end_sessions(by, scope, EndReason::Administrator)?;
+        let mut places = BTreeMap::new();
+        for place in live.iter().map(|session| session.subject.location) {
+            places.insert(place, tx.revision(place)?.unwrap_or_default());
+        }
+        Ok::<_, StoreError>(places)
+    };
+    let places = app.store.write(work).await?;
+    if places.is_empty() {
+        return Ok("gone");
+    }
+    for place in places.keys() {
+        app.registry.wake(*place);
+    }
+    for (place, revision) in places {
+        if !app.registry.wait_applied(place, revision, CONFIRM).await.is_complete() {
+            return Ok("ending");
+        }
+    }
+    Ok("ended")
 }
 
 pub(super) async fn devices(
@@ -209,17 +231,26 @@ pub(super) async fn devices(
     let now = app.clock.now();
     let order = DEVICES.order(&asked.sort, (DeviceSort::Name, false));
     let query = asked.query(order);
-    let found = app.store.read(move |view| view.device_list(&query, None)).await?;
+    let read = move |view: &mut Snapshot| {
+        let found = view.device_list(&query, None)?;
+        let live =
+            found.entries.iter().map(|(device, _)| view.live_count(Scope::Device(device.id)));
+        let live = live.collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, StoreError>((found, live))
+    };
+    let (found, live) = app.store.read(read).await?;
     let rows = found
         .entries
         .into_iter()
-        .map(|(device, login)| {
+        .zip(live)
+        .map(|((device, login), live)| {
             vec![
                 Cell::text(&device.name),
                 Cell::link(format!("/users/{}", segment(&login)), &login),
                 Cell::Code(device.public_key.to_string()),
                 Cell::time(utc(device.created)),
                 Cell::time(ago(device.last_poll.map(|poll| poll.at), now)),
+                disconnect(&device, &login, live, ""),
                 Cell::Post {
                     action: "/devices/remove".to_owned(),
                     fields: vec![("device", device.id.get().to_string())],
@@ -248,6 +279,44 @@ pub(super) async fn devices(
     Ok(ui::show(Frame::new(&app, &admin.0, "devices", &asked.done), "Devices", blocks))
 }
 
+/// Whether a device is connected, and the button that ends it. `back` is the login of the user whose
+/// page to go back to; empty: the list of devices.
+pub(super) fn disconnect(device: &Device, login: &str, live: usize, back: &str) -> Cell {
+    if live == 0 {
+        return Cell::Text("no".to_owned());
+    }
+    let number = device.id.get().to_string();
+    Cell::Post {
+        action: "/devices/disconnect".to_owned(),
+        fields: vec![("device", number), ("back", back.to_owned())],
+        label: "Disconnect",
+        about: format!("{} of {login}", device.name),
+        danger: true,
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Disconnect {
+    device: i64,
+    #[serde(default)]
+    back: String,
+}
+
+/// Ends every session of a device.
+pub(super) async fn disconnect_device(
+    State(app): State<Arc<App>>,
+    admin: Admin,
+    Form(Disconnect { device, back }): Form<Disconnect>,
+) -> Result<Response, Fault> {
+    let done = end_and_wait(&app, admin.by(&app), Scope::Device(DeviceId::new(device))).await?;
+    Ok(Redirect::to(&format!("{}?done={done}", place_of(&back))).into_response())
+}
+
+/// Where devices are shown: a user's page, or all of them.
+fn place_of(login: &str) -> String {
+    if login.is_empty() { "/devices".to_owned() } else { format!("/users/{}", segment(login)) }
+}
+
 #[derive(Deserialize)]
 pub(super) struct Remove {
     device: i64,
@@ -264,8 +333,7 @@ pub(super) async fn remove_device(
     Form(Remove { device, back, sure }): Form<Remove>,
 ) -> Result<Response, Fault> {
     let (by, id) = (admin.by(&app), DeviceId::new(device));
-    let place =
-        if back.is_empty() { "/devices".to_owned() } else { format!("/users/{}", segment(&back)) };
+    let place = place_of(&back);
     if sure.is_empty() {
         let found = app
             .store

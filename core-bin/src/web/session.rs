@@ -130,7 +130,7 @@ pub(super) async fn show(
                    again."
                 .to_owned(),
             action: "/sessions/end".to_owned(),
-            hidden: vec![("session", number.to_string())],
+            hidden: vec![("session", number.to_string()), ("stay", "on".to_owned())],
             button: "Revoke",
             danger: true,
             ..ui::Form::default()

@@ -186,6 +186,7 @@ async fn other_sites_cannot_post_anything() {
         "/audit/export",
         "/sessions/end",
         "/sessions/end-many",
+        "/devices/disconnect",
         "/devices/remove",
         "/mail",
         "/account",
@@ -352,6 +353,35 @@ async fn a_revoked_session_is_gone_once_the_gateway_confirmed() {
     assert!(page.text.contains("Nobody is connected") && page.text.contains("confirmed"));
     let again = grace.post("/sessions/end", &[("session", &id)]).await;
     assert_eq!(place(&again), "/sessions?done=gone");
+    let stay = grace.post("/sessions/end", &[("session", &id), ("stay", "on")]).await;
+    assert_eq!(place(&stay), format!("/sessions/{id}?done=gone"));
+}
+
+#[tokio::test]
+async fn all_sessions_of_a_device_end_by_one_click() {
+    let rig = Rig::new().await;
+    let mut grace = Browser::grace(&rig).await;
+    let ada = rig.enroll_with_totp("ada").await;
+    rig.add_user("bob", &[]).await;
+    let bob = rig.enroll_with_totp("bob").await;
+    rig.connect(&ada).await;
+    rig.connect(&bob).await;
+    grace.sign_in("grace").await;
+    let page = grace.get("/users/ada").await;
+    assert!(page.text.contains("Disconnect: laptop of ada") && page.text.contains("live"));
+    let id = page.text.split("name=\"device\" value=\"").nth(1).unwrap();
+    let id = id.split('"').next().unwrap().to_owned();
+    let done = grace.post("/devices/disconnect", &[("device", &id), ("back", "ada")]).await;
+    assert_eq!(place(&done), "/users/ada?done=ended");
+    assert_eq!(rig.live_sessions().await, 1, "the other one goes on");
+    let page = grace.get("/users/ada").await;
+    assert!(!page.text.contains("Disconnect: laptop"), "{}", page.text);
+    assert!(page.text.contains("by an administrator"), "{}", page.text);
+    let list = grace.get("/devices").await;
+    assert!(list.text.contains("Disconnect: laptop of bob"), "{}", list.text);
+    assert!(!list.text.contains("Disconnect: laptop of ada"), "{}", list.text);
+    let again = grace.post("/devices/disconnect", &[("device", &id)]).await;
+    assert_eq!(place(&again), "/devices?done=gone");
 }
 
 #[tokio::test]
@@ -375,6 +405,10 @@ async fn what_the_command_line_does_to_people_and_gateways_the_pages_do() {
     assert!(rig.read(|view| view.user_by_login("bob")).await.is_none());
     let token = grace.post("/gateways", &[("location", "paris"), ("name", "gw1")]).await;
     assert!(token.text.contains("gateway-bin enroll --core"), "{}", token.text);
+    let one = grace.get("/gateways/gw1").await;
+    assert!(one.text.contains("not enrolled"), "{}", one.text);
+    assert!(one.text.contains("It has acknowledged nothing yet."), "{}", one.text);
+    assert_eq!(grace.get("/gateways/nowhere").await.status, 404);
     let said = grace.post("/gateways/remove", &[("name", "gw1")]).await;
     assert!(said.text.contains("gw1 will be shut out"), "{}", said.text);
     assert!(rig.read(|view| view.gateway_by_name("gw1")).await.is_some(), "not done yet");

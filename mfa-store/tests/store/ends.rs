@@ -161,6 +161,8 @@ on_both! {
         assert_eq!(trail, Trail { passed: vec![steps[1], steps[3]], cuts: vec![cut] });
         let delays = read(&store, mfa_store::Snapshot::end_delays).await;
         assert_eq!(delays.into_iter().collect::<Vec<_>>(), [(20, 1), (50, 1)]);
+        let last = read(&store, |view| view.acknowledged(GatewayId::new(7), 2)).await;
+        assert_eq!(last, [steps[2], steps[1]], "the newest first");
     }
 
     async fn last_counters_of_a_live_session_are_left_out(fresh: Fresh) {
