@@ -10,6 +10,7 @@ mod device;
 mod enrollment;
 mod health;
 pub mod listener;
+pub(crate) mod policy;
 mod poll;
 pub mod problem;
 pub(crate) mod request;

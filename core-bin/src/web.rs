@@ -1,9 +1,11 @@
 //! The pages: the console for administrators, the own account for everybody.
 //!
 //! Rendered on the server from two kinds of templates: bespoke ones, and [`ui`], which lays out
-//! tables, forms and facts. Everything is escaped but the SVG that this server draws; nothing is
-//! inline, nothing comes from elsewhere; no other site may frame a page, post to it, or learn where
-//! its visitor came from. One script makes pages live; without it every form works.
+//! tables, forms and facts. Everything is escaped but the SVG that this server draws. One answer
+//! shows a page: it brings the style sheet and the one script with it, and the browser takes these
+//! two by their digests and no other; nothing comes from elsewhere. No other site may frame a page,
+//! post to it, or learn where its visitor came from. The script makes pages live; without it every
+//! form works.
 
 mod account;
 mod audit;
@@ -42,23 +44,21 @@ use axum::routing::{get, post};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::app::App;
-use crate::http::BODY_BYTES;
+use crate::http::{BODY_BYTES, policy};
 
-const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
-                   img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// What the pages' policy allows beside what they bring with them.
+const ALLOWED: &str = "connect-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// In every page, as it is.
 const STYLE: &str = include_str!("../../look/style.css");
+/// In every page, as it is.
 const SCRIPT: &str = include_str!("../templates/live.js");
 const ICON: &str = include_str!("../templates/icon.svg");
 
 /// The pages' routes.
 pub(crate) fn router() -> Router<Arc<App>> {
-    let set = |name: HeaderName, text| {
-        SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(text))
-    };
+    let set = |name: HeaderName, value| SetResponseHeaderLayer::overriding(name, value);
     Router::new()
         .route("/", get(login::index))
-        .route("/style.css", get(style))
-        .route("/live.js", get(script))
         .route("/icon.svg", get(icon))
         .route("/setup", get(setup::form).post(setup::administrator))
         .route("/setup-confirm", post(setup::confirm))
@@ -108,20 +108,12 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/account/passkey", post(passkey::add))
         .route("/account/passkey/ask", post(passkey::ask_new))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .layer(set(CONTENT_SECURITY_POLICY, CSP))
-        .layer(set(HeaderName::from_static("x-frame-options"), "DENY"))
-        .layer(set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
-}
-
-async fn style() -> Response {
-    let headers = [(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, "max-age=300")];
-    (headers, STYLE).into_response()
-}
-
-async fn script() -> Response {
-    let headers =
-        [(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, "max-age=300")];
-    (headers, SCRIPT).into_response()
+        .layer(set(CONTENT_SECURITY_POLICY, policy::of(STYLE, SCRIPT, ALLOWED)))
+        .layer(set(HeaderName::from_static("x-frame-options"), HeaderValue::from_static("DENY")))
+        .layer(set(
+            HeaderName::from_static("cross-origin-opener-policy"),
+            HeaderValue::from_static("same-origin"),
+        ))
 }
 
 async fn icon() -> Response {

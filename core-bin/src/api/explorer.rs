@@ -1,15 +1,18 @@
-//! The explorer page: each operation of the document with a form to try it. Nothing is loaded from
-//! elsewhere, and the token stays in the page's memory.
+//! The explorer page: each operation of the document with a form to try it. The page is whole in one
+//! answer, nothing is loaded from elsewhere, and the token stays in the page's memory.
 
 use askama::Template;
 use axum::Router;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::header::CONTENT_SECURITY_POLICY;
 use axum::response::Html;
 use axum::routing::get;
 use serde_json::{Value, json};
 
-const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
-                   form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+use crate::http::policy;
+
+/// What the page's policy allows beside what it brings with it.
+const ALLOWED: &str =
+    "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 const SCRIPT: &str = include_str!("../../templates/api.js");
 const STYLE: &str = include_str!("../../templates/api.css");
 
@@ -41,16 +44,11 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(document: &Value) -> Rout
     let page = Page { operations: operations(document) };
     // Rendering into a String fails only if a template says so, and none does.
     let html = page.render().unwrap_or_default();
-    let text = |kind: &'static str, text: &'static str| {
-        get(move || async move { ([(CONTENT_TYPE, kind)], text) })
-    };
-    Router::new()
-        .route(
-            "/api/docs",
-            get(move || async move { ([(CONTENT_SECURITY_POLICY, CSP)], Html(html)) }),
-        )
-        .route("/api/docs.js", text("text/javascript; charset=utf-8", SCRIPT))
-        .route("/api/docs.css", text("text/css; charset=utf-8", STYLE))
+    let csp = policy::of(STYLE, SCRIPT, ALLOWED);
+    Router::new().route(
+        "/api/docs",
+        get(move || async move { ([(CONTENT_SECURITY_POLICY, csp)], Html(html)) }),
+    )
 }
 
 fn operations(document: &Value) -> Vec<Operation> {

@@ -96,6 +96,7 @@ async fn ten_thousand_connected_devices_make_no_page_heavy() {
         "/groups",
         "/groups/everybody?page=100",
         "/locations",
+        "/gateways",
     ] {
         let weight = median_of_five(path, async || grace.get(path).await).await;
         assert!(weight < BYTES, "{path} weighs {weight} bytes");

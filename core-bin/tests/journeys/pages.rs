@@ -3,10 +3,13 @@
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::header::{CONTENT_TYPE, COOKIE, SET_COOKIE};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use core_bin::flows::setup;
 use mfa_core::factor::totp::TotpSecret;
 use mfa_core::token::Token;
 use mfa_store::StoreError;
+use sha2::{Digest as _, Sha256};
 
 use crate::rig::{Answer, HOME, Rig};
 
@@ -89,7 +92,19 @@ async fn pages_have_their_armour() {
     for path in ["/", "/setup?token=x"] {
         let page = get(&rig, path).await;
         let csp = page.headers["content-security-policy"].to_str().unwrap();
-        assert!(csp.contains("default-src 'none'") && csp.contains("frame-ancestors 'none'"));
+        assert!(csp.starts_with("default-src 'none'") && csp.contains("frame-ancestors 'none'"));
+        assert!(!csp.contains("unsafe"), "{csp}");
+        // What shows the page is in it, and it alone is allowed.
+        for tag in ["style", "script"] {
+            let (start, end) = (format!("<{tag}>"), format!("</{tag}>"));
+            let inner = page.text.split(&start).nth(1).unwrap().split(&end).next().unwrap();
+            let digest = STANDARD.encode(Sha256::digest(inner));
+            assert!(
+                csp.contains(&format!("{tag}-src 'sha256-{digest}';")),
+                "{tag} of {path}: {csp}"
+            );
+        }
+        assert!(!page.text.contains("stylesheet") && !page.text.contains(" src="), "{path}");
         for name in ["x-content-type-options", "referrer-policy", "strict-transport-security"] {
             assert!(page.headers.contains_key(name), "{name} of {path}");
         }
