@@ -268,21 +268,37 @@ impl Gateway {
         server: &str,
         backend: &str,
     ) -> Result<Self> {
-        let host = lab.host(name)?;
-        host.run("ip", ["address", "add", server, "dev", "lo"])?;
         let ticket = company.admin(&["gateway", "token", location, name])?;
+        let ticket = (text(&ticket, "token")?, text(&ticket, "ca_pin")?);
+        Self::join_by(company, lab.host(name)?, name, server, backend, ticket)
+    }
+
+    /// As [`join`](Self::join), on a host that is there, by a token that core has issued already, with
+    /// the pin beside it.
+    ///
+    /// # Errors
+    ///
+    /// If a step fails; with what was said.
+    pub fn join_by(
+        company: &Company,
+        host: Host,
+        name: &str,
+        server: &str,
+        backend: &str,
+        (token, pin): (&str, &str),
+    ) -> Result<Self> {
+        host.run("ip", ["address", "add", server, "dev", "lo"])?;
         let mut gateway = Self {
+            directory: host.directory().join(name),
             host,
             name: name.to_owned(),
             // Userspace WireGuard has one directory for the sockets of all namespaces.
             interface: format!("wg-{name}"),
-            directory: lab.directory().join(name),
             backend: backend.to_owned(),
             statistics_period: company.site.statistics_period.clone(),
             log: company.site.gateway_log.clone(),
             service: None,
         };
-        let (token, pin) = (text(&ticket, "token")?, text(&ticket, "ca_pin")?);
         let core = format!("https://{CORE}:8444");
         let output = gateway
             .gateway_bin()?

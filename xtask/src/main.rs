@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "a command-line tool talks to the person who ran it")]
 
 mod arrows;
+mod axe;
 mod bench;
 mod built;
 mod cache;

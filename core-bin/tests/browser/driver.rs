@@ -17,10 +17,29 @@ use serde_json::{Value, json};
 /// Longer than anything here takes; a test that waits for it fails.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Where axe-core is.
+const AXE: &str = "WGMFA_AXE_CORE";
+
+/// Runs every rule of axe-core that is not an experiment, WCAG 2.2's target size with them.
+const LOOK_OVER: &str = "return axe.run(document, { rules: { 'target-size': { enabled: true } } }) \
+    .then((said) => said.violations.flatMap((rule) => rule.nodes.map((node) => \
+      `${rule.id}: ${node.html.slice(0, 120)}: ${node.failureSummary}`)))";
+
+/// What axe-core does not look for: a page that is wider than its window, ids that are not unique.
+const BESIDE: &str = "const found = []; \
+    if (document.documentElement.scrollWidth > window.innerWidth + 1) \
+      found.push('wider than its window: ' + document.documentElement.scrollWidth); \
+    const ids = [...document.querySelectorAll('[id]')].map((node) => node.id); \
+    for (const id of new Set(ids.filter((id, at) => ids.indexOf(id) !== at))) \
+      found.push('twice: #' + id); \
+    return found";
+
 pub(crate) struct Browser {
     driver: Child,
     port: u16,
     session: String,
+    /// The source of axe-core.
+    axe: String,
     /// What [`check`](Self::check) found so far.
     found: RefCell<Vec<String>>,
 }
@@ -28,6 +47,10 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts Chromium without a window.
     pub(crate) fn start(profile: &Path) -> Self {
+        let axe = std::env::var_os(AXE).unwrap_or_else(|| {
+            panic!("{AXE} is not set: the path of axe.min.js; `cargo xtask test --only browser` fetches it")
+        });
+        let axe = std::fs::read_to_string(axe).expect("axe-core");
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
@@ -38,7 +61,8 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver; `cargo xtask setup` installs it");
-        let mut browser = Self { driver, port, session: String::new(), found: RefCell::default() };
+        let found = RefCell::default();
+        let mut browser = Self { driver, port, session: String::new(), axe, found };
         until("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let profile = format!("--user-data-dir={}", profile.display());
         let args = [
@@ -46,6 +70,7 @@ impl Browser {
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
+            "--window-size=1360,900",
             &profile,
         ];
         let options = json!({ "args": args });
@@ -312,11 +337,24 @@ impl Browser {
         assert!(found.is_empty(), "{found:#?}");
     }
 
+    /// Returns what axe-core finds wrong with the page, and what we find beside it.
+    pub(crate) fn look_over(&self) -> Vec<String> {
+        if self.run("return window.axe === undefined") == true {
+            self.run(&self.axe);
+        }
+        let mut all = Vec::new();
+        for script in [LOOK_OVER, BESIDE] {
+            let found = self.run(script);
+            let found = found.as_array().unwrap().iter();
+            all.extend(found.map(|one| one.as_str().unwrap().to_owned()));
+        }
+        all
+    }
+
     /// Looks for what keeps some people from using a page.
     fn check(&self, what: &str) {
-        let found = self.run(include_str!("access.js"));
-        let found: Vec<&str> = found.as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        self.found.borrow_mut().extend(found.iter().map(|one| format!("{what}: {one}")));
+        let found = self.look_over().into_iter().map(|one| format!("{what}: {one}"));
+        self.found.borrow_mut().extend(found);
         // What a screen reader is told.
         let tree = self.tell("Accessibility.getFullAXTree", &json!({}));
         for node in tree["nodes"].as_array().unwrap() {

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use super::stage::BUILD;
 use super::tally::Tally;
 use crate::built::{Built, Program};
-use crate::process;
+use crate::{axe, process};
 
 /// The programs that journeys start.
 const PROGRAMS: [&str; 4] = ["core-bin", "gateway-bin", "client-bin", "demo"];
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &GroupArgs) -> Result<ExitCode> {
     for test in built.tests.iter().filter(|test| belongs(test, args.group)) {
         eprintln!("\n     Running {} of {} ({})", test.name, test.package, test.path.display());
         let log = logs.join(format!("{}-{}.log", test.package, test.name));
-        let first = Attempt::make(command(args, &built, test), &log)?;
+        let first = Attempt::make(command(args, &built, test)?, &log)?;
         let again = if first.succeeded() || !by_the_clock(test) { vec![] } else { first.failed() };
         if again.is_empty() || again.len() > STUMBLES {
             total.add(&Tally::last(&first.said));
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &GroupArgs) -> Result<ExitCode> {
         }
 
         eprintln!("\n     Once more, alone: {}", again.join(", "));
-        let mut command = command(args, &built, test);
+        let mut command = command(args, &built, test)?;
         command.arg("--exact").args(&again);
         let second = Attempt::make(command, &log.with_extension("again.log"))?;
         let mut tally = Tally::last(&first.said);
@@ -159,7 +159,7 @@ fn by_the_clock(test: &Program) -> bool {
         .any(|prefix| test.name.starts_with(prefix))
 }
 
-fn command(args: &GroupArgs, built: &Built, test: &Program) -> Command {
+fn command(args: &GroupArgs, built: &Built, test: &Program) -> Result<Command> {
     let mut command = match args.group {
         Group::Kernel => in_machine(built, test, &[]),
         Group::TimeTravel => in_machine(built, test, &["--time-travel"]),
@@ -175,8 +175,11 @@ fn command(args: &GroupArgs, built: &Built, test: &Program) -> Command {
         // They are about PostgreSQL and a mail server, which the host has and the machine has not.
         command.args(["--skip", "independent::"]);
     }
+    if args.group == Group::Browser {
+        command.env(axe::VARIABLE, axe::obtain()?);
+    }
     command.args(&args.arguments);
-    command
+    Ok(command)
 }
 
 /// Whether a test program runs in a group: the journeys in network namespaces do on userspace
