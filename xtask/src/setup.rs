@@ -1,11 +1,12 @@
 //! `cargo xtask setup`: the programs that demo and tests use beside Rust and a C compiler.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{debian, process};
+use crate::{debian, demo, process};
 
 /// A Debian package, and how to see that what it is for is there.
 #[derive(Debug)]
@@ -54,6 +55,9 @@ const TEST: [Package; 18] = [
     Package { name: "xz-utils", probe: Program("xz") },
 ];
 
+/// What a run of all tests writes where nothing is compiled yet, in GB, with some to spare.
+const ROOM: u64 = 7;
+
 /// What to do on a machine that lacks something.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -76,7 +80,27 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         install(&missing)?;
     }
+    room(&demo::target_dir()?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells that the disk will be full before half an hour is spent, not after.
+fn room(target: &Path) -> Result<()> {
+    if target.join("sim").is_dir() {
+        // Nearly all of it is there already.
+        return Ok(());
+    }
+    fs::create_dir_all(target)?;
+    let mut df = Command::new("df");
+    let said = process::output(df.args(["--output=avail", "--block-size=GB"]).arg(target))?;
+    let free = said.lines().last().and_then(|line| line.trim().strip_suffix("GB"));
+    let free: u64 = free.and_then(|free| free.parse().ok()).context("df said no size")?;
+    let place = target.display();
+    ensure!(
+        free >= ROOM,
+        "the tests need {ROOM} GB in {place}, where {free} GB are free; make room, or set CARGO_TARGET_DIR"
+    );
+    Ok(())
 }
 
 /// Installs what the demonstration would use, or says what it will go without.
