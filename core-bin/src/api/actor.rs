@@ -63,26 +63,41 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    match admit(&guard, &parts).await {
-        Ok(caller) => {
-            parts.extensions.insert(caller);
-            next.run(Request::from_parts(parts, body)).await
+    match admit(&guard.app, &parts).await {
+        Ok((caller, news)) => {
+            let response = if caller.scopes.allow(guard.scope) {
+                parts.extensions.insert(caller);
+                next.run(Request::from_parts(parts, body)).await
+            } else {
+                Problem::forbidden(guard.scope).into_response()
+            };
+            // Not before: who cuts somebody's session must not wait for one more commit.
+            if let Some(token) = news {
+                note_use(&guard.app, token).await;
+            }
+            response
         }
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn admit(guard: &Guard, parts: &Parts) -> Result<Caller, Problem> {
-    let Guard { app, scope } = guard;
+/// Returns who calls, and the token's number if it is time to note that it was used.
+async fn admit(app: &App, parts: &Parts) -> Result<(Caller, Option<i64>), Problem> {
     let now = app.clock.now();
     let peer = parts.extensions.get::<Peer>().ok_or_else(Problem::unauthenticated)?;
     let from = source(peer.0, &parts.headers, &app.trusted_proxies);
     app.limits.all.charge(from.into(), now).map_err(too_many)?;
-    let caller = identify(app, parts).await?;
-    if caller.scopes.allow(*scope) { Ok(caller) } else { Err(Problem::forbidden(*scope)) }
+    identify(app, parts).await
 }
 
-async fn identify(app: &Arc<App>, parts: &Parts) -> Result<Caller, Problem> {
+async fn note_use(app: &App, token: i64) {
+    let now = app.clock.now();
+    if let Err(error) = app.store.write(move |tx| tx.note_api_token(token, now)).await {
+        tracing::warn!(token, %error, "that a token was used could not be noted");
+    }
+}
+
+async fn identify(app: &App, parts: &Parts) -> Result<(Caller, Option<i64>), Problem> {
     let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = header
         .and_then(|text| text.split_once(' '))
@@ -93,11 +108,8 @@ async fn identify(app: &Arc<App>, parts: &Parts) -> Result<Caller, Problem> {
     let token = app.store.read(move |view| api_token::good(view, &shown, by)).await?;
     let token = token.ok_or_else(Problem::unauthenticated)?;
     app.limits.tokens.charge(Source::token(token.id), by.now).map_err(too_many)?;
-    if token.is_news(by.now) {
-        let id = token.id;
-        app.store.write(move |tx| tx.note_api_token(id, by.now)).await?;
-    }
-    Ok(Caller { actor: Actor::Token(token.id), scopes: Scopes::stored(&token.scopes) })
+    let news = token.is_news(by.now).then_some(token.id);
+    Ok((Caller { actor: Actor::Token(token.id), scopes: Scopes::stored(&token.scopes) }, news))
 }
 
 fn too_many(refused: Throttled) -> Problem {
