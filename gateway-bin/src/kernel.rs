@@ -124,6 +124,16 @@ enum Step {
     Resume,
 }
 
+impl Step {
+    /// Whether core says the first word of a stream.
+    fn begins_a_stream(&self) -> bool {
+        let first = |command: &Command| {
+            matches!(command, Command::Update(Update::Snapshot { fresh: true, .. }))
+        };
+        matches!(self, Self::Obey(commands) if commands.iter().any(first))
+    }
+}
+
 /// What came of it.
 #[derive(Default)]
 struct Outcome {
@@ -145,7 +155,8 @@ impl Kernel {
         let Self { program, reopen, statistics_period, mut commands, reports, progress } = self;
         let mut hands = Hands { program, reopen };
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
-        let mut checked_at = clock::now();
+        // `None`: now. A core that has just come knows no counters, and must not wait a period for them.
+        let mut checked_at = Some(clock::now());
         let mut retry_at = None;
         let mut failing = false;
         let mut number = 0_u64;
@@ -166,8 +177,8 @@ impl Kernel {
                     Step::Obey(all)
                 }
                 () = at(retry_at) => Step::Retry,
-                () = sleep_until(checked_at + period) => {
-                    checked_at = clock::now();
+                () = sleep_until(checked_at.map_or_else(clock::now, |at| at + period)) => {
+                    checked_at = Some(clock::now());
                     Step::Check
                 }
                 () = at(hands.program.endures().map(|period| endured_at + period)) => {
@@ -188,6 +199,7 @@ impl Kernel {
                     continue;
                 }
             };
+            let comes = step.begins_a_stream();
             let before = hands.program.verified();
             let (returned, outcome) = spawn_blocking(move || {
                 let outcome = hands.act(step);
@@ -216,6 +228,9 @@ impl Kernel {
                 told.push(Report::Stats { check, number, period });
             }
             failing = outcome.error.is_some();
+            if comes && !failing {
+                checked_at = None;
+            }
             if failing {
                 retry_at = Some(clock::now() + backoff.wait(rng::jitter()));
             } else {

@@ -110,6 +110,9 @@ async fn a_restarted_process_adopts_the_kernel_without_one_update() {
 
         assert_eq!(restarted.wg0.updates_taken(), taken);
         assert_eq!(restarted.wg0.peer(&key(1)).unwrap().stats.rx_bytes, 1000);
+        // The period is an hour, and core is told at once.
+        let told = talk.stats().await.peers;
+        assert_eq!(told.iter().map(|peer| peer.rx_bytes).max(), Some(1000));
     })
     .await;
 }
