@@ -20,7 +20,8 @@ const WATCHERS: usize = 64;
 /// The latest of every live session.
 #[derive(Debug)]
 pub struct Live {
-    sessions: Mutex<BTreeMap<SessionId, Seen>>,
+    /// Boxed: a tree's nodes are half empty, and there are many sessions.
+    sessions: Mutex<BTreeMap<SessionId, Box<Seen>>>,
     news: watch::Sender<u64>,
     /// One permit for each browser that watches.
     pub watchers: std::sync::Arc<Semaphore>,
@@ -33,8 +34,8 @@ pub struct Seen {
     pub endpoint: Option<SocketAddr>,
     /// When the last handshake was completed.
     pub handshake: Option<Timestamp>,
-    /// Bytes between one report and the next, oldest first.
-    pub samples: VecDeque<u64>,
+    /// KiB between one report and the next, rounded up, oldest first.
+    pub samples: VecDeque<u32>,
     /// Everything counted so far.
     pub total: Counters,
 }
@@ -49,6 +50,12 @@ impl Default for Live {
     }
 }
 
+impl Seen {
+    fn first(total: Counters) -> Self {
+        Self { total, samples: VecDeque::with_capacity(SAMPLES), ..Self::default() }
+    }
+}
+
 impl Live {
     /// Notes a report about a session; `total` is what was counted so far.
     pub fn heard(
@@ -59,12 +66,13 @@ impl Live {
         handshake: Option<Timestamp>,
     ) {
         let mut sessions = self.lock();
-        let seen = sessions.entry(session).or_insert_with(|| Seen { total, ..Seen::default() });
+        let seen = sessions.entry(session).or_insert_with(|| Box::new(Seen::first(total)));
         let sum = |counters: Counters| counters.rx_bytes.saturating_add(counters.tx_bytes);
-        seen.samples.push_back(sum(total).saturating_sub(sum(seen.total)));
-        if seen.samples.len() > SAMPLES {
+        if seen.samples.len() == SAMPLES {
             seen.samples.pop_front();
         }
+        let added = sum(total).saturating_sub(sum(seen.total)).div_ceil(1024);
+        seen.samples.push_back(u32::try_from(added).unwrap_or(u32::MAX));
         seen.total = total;
         seen.endpoint = endpoint.or(seen.endpoint);
         seen.handshake = handshake.max(seen.handshake);
@@ -80,7 +88,7 @@ impl Live {
     /// Returns what was last seen of a session.
     #[must_use]
     pub fn seen(&self, session: SessionId) -> Seen {
-        self.lock().get(&session).cloned().unwrap_or_default()
+        self.lock().get(&session).map(|seen| Seen::clone(seen)).unwrap_or_default()
     }
 
     /// Returns a number that changes whenever something was heard.
@@ -89,7 +97,7 @@ impl Live {
         *self.news.borrow()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Seen>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Box<Seen>>> {
         // Each change leaves the map whole, so a panic elsewhere does not spoil it.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,8 +111,8 @@ mod tests {
     fn a_sparkline_holds_what_came_between_reports_and_no_more_than_its_samples() {
         let live = Live::default();
         let id = SessionId::new(1);
-        for total in 0..40 {
-            let total = Counters { rx_bytes: total * 10, tx_bytes: 0 };
+        for total in 0..40_u64 {
+            let total = Counters { rx_bytes: total * 10_000, tx_bytes: 0 };
             live.heard(id, total, None, None);
         }
         let seen = live.seen(id);

@@ -67,9 +67,10 @@ pub struct DesiredInterface {
 pub struct Desired {
     revision: u64,
     interface: DesiredInterface,
-    peers: BTreeMap<PublicKey, DesiredPeer>,
-    /// Who has which network: a kernel gives each to one peer only, silently.
-    owners: BTreeMap<IpNet, PublicKey>,
+    /// Boxed: a tree's nodes are a third empty, and there are many peers.
+    peers: BTreeMap<PublicKey, Box<DesiredPeer>>,
+    /// What peers have: a kernel gives each network to one peer only, silently.
+    taken: BTreeSet<IpNet>,
     refused: BTreeMap<Vec<u8>, Refusal>,
 }
 
@@ -130,7 +131,7 @@ impl Desired {
             revision: snapshot.revision,
             interface: read_interface(interface)?,
             peers: BTreeMap::new(),
-            owners: BTreeMap::new(),
+            taken: BTreeSet::new(),
             refused: BTreeMap::new(),
         };
         for peer in snapshot.peers {
@@ -177,7 +178,7 @@ impl Desired {
     pub fn clear(&mut self) {
         self.revision = 0;
         self.peers.clear();
-        self.owners.clear();
+        self.taken.clear();
         self.refused.clear();
     }
 
@@ -206,7 +207,7 @@ impl Desired {
 
     /// The peers, by their keys.
     #[must_use]
-    pub const fn peers(&self) -> &BTreeMap<PublicKey, DesiredPeer> {
+    pub const fn peers(&self) -> &BTreeMap<PublicKey, Box<DesiredPeer>> {
         &self.peers
     }
 
@@ -214,7 +215,7 @@ impl Desired {
     #[must_use]
     pub fn routes(&self) -> Vec<IpNet> {
         let implied = |net: &IpNet| self.interface.addresses.iter().any(|own| own.contains(net));
-        self.owners.keys().filter(|net| !implied(net)).copied().collect()
+        self.taken.iter().filter(|net| !implied(net)).copied().collect()
     }
 
     /// Tells of the peers that were left out, in words; `None` if there are none.
@@ -231,13 +232,14 @@ impl Desired {
 
     fn put(&mut self, peer: wire::Peer) {
         let key = peer.public_key.clone();
+        // What was said of it before is over, also if this cannot be used.
+        if let Some(key) = public_key(&key) {
+            self.take(&key);
+        }
         match self.read_peer(peer) {
             Ok(peer) => {
-                let public_key = peer.config.public_key;
-                self.take(&public_key);
-                let networks = peer.config.allowed_ips.iter();
-                self.owners.extend(networks.map(|&net| (net, public_key)));
-                self.peers.insert(public_key, peer);
+                self.taken.extend(&peer.config.allowed_ips);
+                self.peers.insert(peer.config.public_key, Box::new(peer));
             }
             Err(refusal) => {
                 self.refused.insert(key, refusal);
@@ -248,7 +250,7 @@ impl Desired {
     fn take(&mut self, key: &PublicKey) {
         if let Some(old) = self.peers.remove(key) {
             for net in &old.config.allowed_ips {
-                self.owners.remove(net);
+                self.taken.remove(net);
             }
         }
     }
@@ -277,7 +279,7 @@ impl Desired {
         for text in &peer.allowed_ips {
             let net: IpNet = text.parse().or(Err(Refusal::AllowedIps("one of its entries")))?;
             let net = net.trunc();
-            if self.owners.get(&net).is_some_and(|owner| *owner != public_key) {
+            if self.taken.contains(&net) {
                 return Err(Refusal::AllowedIps("what another peer has"));
             }
             config.allowed_ips.push(net);

@@ -45,8 +45,15 @@ struct Memory {
     rest: Fingerprint,
 }
 
+/// The first half of a SHA-256: what is remembered is a hint, and there are many peers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Fingerprint([u8; 32]);
+struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    fn of(digest: &[u8; 32]) -> Self {
+        Self(core::array::from_fn(|place| digest.get(place).copied().unwrap_or_default()))
+    }
+}
 
 /// What to do, in this order.
 #[derive(Debug, Default)]
@@ -94,7 +101,7 @@ impl Known {
     }
 
     fn keep(&mut self, peer: &DesiredPeer) {
-        let psk = fingerprint(peer.config.preshared_key.as_ref());
+        let psk = Fingerprint::of(&psk_digest(peer.config.preshared_key.as_ref()));
         let memory = Memory { mark: peer.mark, psk, rest: rest(&peer.config) };
         self.peers.insert(peer.config.public_key, memory);
     }
@@ -110,12 +117,13 @@ impl Known {
         if mutant::on(Mutant::RotatedAnew) {
             return false;
         }
-        let in_kernel_print = fingerprint(in_kernel);
+        let in_kernel_digest = psk_digest(in_kernel);
         let knows = in_kernel.is_some() && !mutant::on(Mutant::NoPrevious);
-        let is_previous = knows && peer.previous == Some(in_kernel_print.0);
+        let is_previous = knows && peer.previous == Some(in_kernel_digest);
         is_previous
             || self.peers.get(&peer.config.public_key).is_some_and(|memory| {
-                memory.mark.session == peer.mark.session && memory.psk == in_kernel_print
+                memory.mark.session == peer.mark.session
+                    && memory.psk == Fingerprint::of(&in_kernel_digest)
             })
     }
 
@@ -262,13 +270,13 @@ fn rest(config: &PeerConfig) -> Fingerprint {
         digest.update(net.to_string());
         digest.update(b" ");
     }
-    Fingerprint(digest.finalize().into())
+    Fingerprint::of(&digest.finalize().into())
 }
 
 /// Pre-shared keys are 256 random bits, so a digest tells nothing of one.
-fn fingerprint(psk: Option<&PresharedKey>) -> Fingerprint {
+fn psk_digest(psk: Option<&PresharedKey>) -> [u8; 32] {
     let none = [0; 32];
-    Fingerprint(Sha256::digest(psk.map_or(&none, PresharedKey::expose_secret)).into())
+    Sha256::digest(psk.map_or(&none, PresharedKey::expose_secret)).into()
 }
 
 #[cfg(test)]

@@ -85,7 +85,8 @@ pub enum IdleEvent {
 /// ```
 #[derive(Debug, Default)]
 pub struct IdleTracker {
-    sessions: BTreeMap<SessionId, Followed>,
+    /// Boxed: a tree's nodes are half empty, and there are many sessions.
+    sessions: BTreeMap<SessionId, Box<Followed>>,
     /// One entry per session, ordered by when it is due.
     deadlines: BTreeSet<(Timestamp, SessionId)>,
     events: VecDeque<IdleEvent>,
@@ -280,7 +281,7 @@ impl IdleTracker {
         let (seen, spared_until) = (Vec::new(), Timestamp::UNIX_EPOCH);
         let followed = Followed { policy, last_activity, seen, origin, spared_until };
         self.deadlines.insert((followed.deadline(), session));
-        self.sessions.insert(session, followed);
+        self.sessions.insert(session, Box::new(followed));
     }
 }
 

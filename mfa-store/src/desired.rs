@@ -57,10 +57,25 @@ struct Sealed {
     lifetime_ends_at: i64,
 }
 
+/// Rows that one statement brings: whatever the number of peers, few are in memory twice.
+const ROWS: usize = 4_095;
+
+/// One address of a peer.
 struct Found {
+    /// Of the session; without MFA, of the device.
+    id: i64,
     public_key: Vec<u8>,
     ip: Vec<u8>,
     session: Option<Sealed>,
+}
+
+/// Which rows a statement brings.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    /// As many as [`ROWS`], of peers with a higher id.
+    After(i64),
+    /// All of these keys.
+    Among(&'a [PublicKey]),
 }
 
 impl Snapshot {
@@ -80,24 +95,72 @@ impl Snapshot {
         location: LocationId,
         among: Option<&[PublicKey]>,
     ) -> Result<Vec<DesiredPeer>, StoreError> {
+        let mut peers = Vec::new();
+        match among {
+            None => self.each_desired_peer(location, |peer| peers.push(peer))?,
+            Some(keys) => {
+                let location = self.location(location)?.ok_or(StoreError::missing("location"))?;
+                let found = self.rows(&location, Which::Among(keys))?;
+                self.put_together(found, &mut |peer| peers.push(peer))?;
+            }
+        }
+        peers.sort_unstable_by_key(|peer| peer.public_key);
+        Ok(peers)
+    }
+
+    /// Shows each of a location's [desired peers](Self::desired_peers), in no order. They are never all in
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`desired_peers`](Self::desired_peers).
+    pub fn each_desired_peer(
+        &mut self,
+        location: LocationId,
+        mut show: impl FnMut(DesiredPeer),
+    ) -> Result<(), StoreError> {
         let location = self.location(location)?.ok_or(StoreError::missing("location"))?;
-        let found = if location.asks_mfa() {
-            self.peers_by_session(&location, among)?
-        } else {
-            self.peers_by_device(&location, among)?
-        };
-        let mut peers: Vec<DesiredPeer> = Vec::new();
-        for Found { public_key, ip, session } in found {
-            let public_key = to_key(&public_key, "device")?;
+        let mut after = -1;
+        loop {
+            let mut found = self.rows(&location, Which::After(after))?;
+            let is_last = found.len() < ROWS;
+            if !is_last {
+                // The last peer's other address may be on the next page.
+                let cut_off = found.last().map_or(after, |row| row.id);
+                found.retain(|row| row.id != cut_off);
+            }
+            after = found.last().map_or(after, |row| row.id);
+            self.put_together(found, &mut show)?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes peers of their addresses, which stand together.
+    fn put_together(
+        &self,
+        found: Vec<Found>,
+        show: &mut impl FnMut(DesiredPeer),
+    ) -> Result<(), StoreError> {
+        let mut peer: Option<(i64, DesiredPeer)> = None;
+        for Found { id, public_key, ip, session } in found {
             let ip = host(from_ip_bytes(&ip, "device_address")?);
-            if let Some(last) = peers.last_mut().filter(|peer| peer.public_key == public_key) {
-                last.allowed_ips.push(ip);
+            if let Some((_, peer)) = peer.as_mut().filter(|(of, _)| *of == id) {
+                peer.allowed_ips.push(ip);
                 continue;
             }
+            let public_key = to_key(&public_key, "device")?;
             let session = session.map(|parts| self.open(parts)).transpose()?;
-            peers.push(DesiredPeer { public_key, allowed_ips: vec![ip], keepalive: None, session });
+            let next = DesiredPeer { public_key, allowed_ips: vec![ip], keepalive: None, session };
+            if let Some((_, whole)) = peer.replace((id, next)) {
+                show(whole);
+            }
         }
-        Ok(peers)
+        if let Some((_, whole)) = peer {
+            show(whole);
+        }
+        Ok(())
     }
 
     /// The next PSK once the client has it, else the one in force.
@@ -119,55 +182,74 @@ impl Snapshot {
         })
     }
 
-    fn peers_by_session(
+    fn rows(&mut self, location: &Location, which: Which<'_>) -> Result<Vec<Found>, StoreError> {
+        if location.asks_mfa() {
+            self.rows_by_session(location.id, which)
+        } else {
+            self.rows_by_device(location.id, which)
+        }
+    }
+
+    fn rows_by_session(
         &mut self,
-        location: &Location,
-        among: Option<&[PublicKey]>,
+        location: LocationId,
+        which: Which<'_>,
     ) -> Result<Vec<Found>, StoreError> {
         let mut query = session::table
             .inner_join(device::table.inner_join(device_address::table))
             .inner_join(user_account::table)
             .filter(session::ended_at.is_null())
-            .filter(session::location_id.eq(location.id.get()))
-            .filter(device_address::location_id.eq(location.id.get()))
+            .filter(session::location_id.eq(location.get()))
+            .filter(device_address::location_id.eq(location.get()))
             .filter(user_account::active.eq(true))
-            .order((device::public_key.asc(), device_address::family.asc()))
+            .order((session::id.asc(), device_address::family.asc()))
             .select((device::public_key, device_address::ip, Sealed::as_select()))
             .into_boxed();
-        if let Some(groups) = self.limited_to(location.id)? {
+        if let Some(groups) = self.limited_to(location)? {
             query = query.filter(session::user_id.eq_any(members(groups)));
         }
-        if let Some(keys) = among {
-            query = query.filter(device::public_key.eq_any(bytes(keys)));
-        }
+        query = match which {
+            Which::After(id) => query.filter(session::id.gt(id)).limit(rows_at_most()),
+            Which::Among(keys) => query.filter(device::public_key.eq_any(bytes(keys))),
+        };
         let rows: Vec<(Vec<u8>, Vec<u8>, Sealed)> = query.load(&mut self.conn)?;
-        let with = |(public_key, ip, session)| Found { public_key, ip, session: Some(session) };
+        let with = |(public_key, ip, session): (_, _, Sealed)| Found {
+            id: session.id,
+            public_key,
+            ip,
+            session: Some(session),
+        };
         Ok(rows.into_iter().map(with).collect())
     }
 
-    fn peers_by_device(
+    fn rows_by_device(
         &mut self,
-        location: &Location,
-        among: Option<&[PublicKey]>,
+        location: LocationId,
+        which: Which<'_>,
     ) -> Result<Vec<Found>, StoreError> {
         let mut query = device::table
             .inner_join(device_address::table)
             .inner_join(user_account::table)
-            .filter(device_address::location_id.eq(location.id.get()))
+            .filter(device_address::location_id.eq(location.get()))
             .filter(user_account::active.eq(true))
-            .order((device::public_key.asc(), device_address::family.asc()))
-            .select((device::public_key, device_address::ip))
+            .order((device::id.asc(), device_address::family.asc()))
+            .select((device::id, device::public_key, device_address::ip))
             .into_boxed();
-        if let Some(groups) = self.limited_to(location.id)? {
+        if let Some(groups) = self.limited_to(location)? {
             query = query.filter(device::user_id.eq_any(members(groups)));
         }
-        if let Some(keys) = among {
-            query = query.filter(device::public_key.eq_any(bytes(keys)));
-        }
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = query.load(&mut self.conn)?;
-        let without = |(public_key, ip)| Found { public_key, ip, session: None };
+        query = match which {
+            Which::After(id) => query.filter(device::id.gt(id)).limit(rows_at_most()),
+            Which::Among(keys) => query.filter(device::public_key.eq_any(bytes(keys))),
+        };
+        let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = query.load(&mut self.conn)?;
+        let without = |(id, public_key, ip)| Found { id, public_key, ip, session: None };
         Ok(rows.into_iter().map(without).collect())
     }
+}
+
+fn rows_at_most() -> i64 {
+    i64::try_from(ROWS).unwrap_or(i64::MAX)
 }
 
 fn bytes(keys: &[PublicKey]) -> Vec<Vec<u8>> {

@@ -213,6 +213,40 @@ impl Snapshot {
         rows.into_iter().map(SessionInfo::try_from).collect()
     }
 
+    /// Shows each live session, in the order of devices. They are never all in memory.
+    ///
+    /// # Errors
+    ///
+    /// What the database reports.
+    pub fn each_live_session(
+        &mut self,
+        mut show: impl FnMut(SessionInfo),
+    ) -> Result<(), StoreError> {
+        let (mut device, mut location) = (-1, -1);
+        loop {
+            // As the index of live sessions has them.
+            let after = session::device_id.gt(device).or(session::location_id.gt(location));
+            let rows: Vec<Row> = session::table
+                .filter(session::ended_at.is_null())
+                .filter(session::device_id.ge(device))
+                .filter(after)
+                .order((session::device_id.asc(), session::location_id.asc()))
+                .limit(i64::try_from(AT_ONCE).unwrap_or(i64::MAX))
+                .select(Row::as_select())
+                .load(&mut self.conn)?;
+            let is_last = rows.len() < AT_ONCE;
+            if let Some(last) = rows.last() {
+                (device, location) = (last.device_id, last.location_id);
+            }
+            for row in rows {
+                show(row.try_into()?);
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
     /// Counts the live sessions of `scope`.
     ///
     /// # Errors

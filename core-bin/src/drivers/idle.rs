@@ -22,7 +22,7 @@ use mfa_core::connect::EndReason;
 use mfa_core::id::{LocationId, SessionId};
 use mfa_core::policy::{LinkLoss, OutageHold};
 use mfa_core::time::Timestamp;
-use mfa_store::{Actor, By, Location, Quiet, Scope, SessionInfo, Snapshot, StoreError};
+use mfa_store::{Actor, By, Location, Quiet, Snapshot, StoreError};
 use tokio::sync::{mpsc, watch};
 
 use super::{each, stopped};
@@ -30,7 +30,7 @@ use crate::app::App;
 use crate::link::StatsReport;
 
 pub use follower::{Follower, Found};
-pub use links::Links;
+pub use links::{Link, Links};
 pub use outage::{Outages, REPORTS_WITHIN};
 
 /// How soon another core can know of a sign of life.
@@ -183,7 +183,8 @@ impl IdleDriver {
     /// Learns from the store which sessions live and by which policy.
     async fn look(&mut self) -> Result<(), StoreError> {
         let known = self.follower.known();
-        let (mut found, live, places) = self.app.store.read(move |view| find(view, &known)).await?;
+        let (mut found, links, places) =
+            self.app.store.read(move |view| find(view, &known)).await?;
         for location in found.policies.keys() {
             let there = self.app.registry.elsewhere(*location).into_keys().collect();
             found.elsewhere.insert(*location, there);
@@ -195,7 +196,7 @@ impl IdleDriver {
             self.listening_until = Some(until);
             self.follower.spare(until);
         }
-        self.links.learn(&live, &places.limits);
+        self.links.learn(&links);
         self.outages.learn(places.holds, &places.heard, self.app.clock.now());
         self.app.live.retain(&self.follower.known());
         Ok(())
@@ -235,7 +236,7 @@ struct Places {
     heard: Vec<(LocationId, Timestamp)>,
 }
 
-type Learnt = (Found, Vec<SessionInfo>, Places);
+type Learnt = (Found, Vec<Link>, Places);
 
 fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Learnt, StoreError> {
     let locations = view.locations()?;
@@ -256,17 +257,23 @@ fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Learnt, Stor
         .filter(Location::asks_mfa)
         .map(|location| (location.id, location.settings.policy.idle()))
         .collect();
-    let sessions = view.live_sessions(Scope::All)?;
-    let live = sessions.iter().map(|session| (session.id, session.last_activity)).collect();
-    let mut new = Vec::new();
-    for session in &sessions {
-        if known.contains(&session.id) {
-            continue;
+    let (mut live, mut links, mut new) = (BTreeMap::new(), Vec::new(), Vec::new());
+    view.each_live_session(|session| {
+        live.insert(session.id, session.last_activity);
+        if let Some(limit) = places.limits.get(&session.subject.location) {
+            links.push(Link::of(&session, *limit));
         }
+        if !known.contains(&session.id) {
+            new.push(session);
+        }
+    })?;
+    let mut strangers = Vec::with_capacity(new.len());
+    for session in new {
         if let Some(device) = view.device(session.subject.device)? {
-            new.push((session.clone(), device.public_key));
+            strangers.push((session, device.public_key));
         }
     }
+    let new = strangers;
     let elsewhere = BTreeMap::new();
-    Ok((Found { live, new, revisions, policies, elsewhere }, sessions, places))
+    Ok((Found { live, new, revisions, policies, elsewhere }, links, places))
 }

@@ -85,13 +85,17 @@ pub async fn all(store: &Store, location: LocationId, now: Timestamp) -> Result<
         .read(move |view| {
             let found = view.location(location)?.ok_or(StoreError::Missing { what: "location" })?;
             let private_key = view.location_private_key(location)?;
-            let desired = view.desired_peers(location, None)?;
             let held_at = held_at(&found, now);
+            let (mut keys, mut peers) = (BTreeSet::new(), Vec::new());
+            view.each_desired_peer(location, |one| {
+                keys.insert(one.public_key);
+                peers.push(peer(&one, held_at));
+            })?;
             Ok(All {
                 revision: found.revision,
                 interface: interface(&found, &private_key),
-                keys: desired.iter().map(|peer| peer.public_key).collect(),
-                peers: desired.iter().map(|one| peer(one, held_at)).collect(),
+                keys,
+                peers: Peers(peers),
             })
         })
         .await

@@ -1,6 +1,7 @@
 //! Many sessions end in one act, and each end leaves a trail.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use mfa_core::connect::{EndReason, Session, SessionParts, SessionState};
 use mfa_core::id::GatewayId;
@@ -18,7 +19,11 @@ use crate::support::{
 async fn crowd(store: &Store, counts: &[usize]) -> Location {
     let counts = counts.to_vec();
     write(store, move |tx| {
-        let place = tx.add_location(BY, &location("big", &["10.64.0.1/15"]), &location_key())?;
+        let place = tx.add_location(
+            BY,
+            &location("big", &["10.64.0.1/15", "fd00:64::1/64"]),
+            &location_key(),
+        )?;
         let user = tx.add_user(BY, &person("alice"))?;
         for (many, method) in counts.iter().zip([Method::Email, Method::Totp]) {
             for _ in 0..*many {
@@ -93,6 +98,18 @@ on_both! {
         let some = 1_001;
         let place = crowd(&store, &[some, most]).await;
         let at = place.id;
+        // Both come in pages.
+        let live = read(&store, move |view| {
+            let mut live = BTreeSet::new();
+            view.each_live_session(|session| assert!(live.insert(session.id)))?;
+            Ok(live)
+        });
+        assert_eq!(live.await.len(), some + most);
+        let peers = read(&store, move |view| view.desired_peers(at, None)).await;
+        let keys: BTreeSet<_> = peers.iter().map(|peer| peer.public_key).collect();
+        assert_eq!((peers.len(), keys.len()), (some + most, some + most));
+        assert!(peers.iter().all(|peer| peer.allowed_ips.len() == 2));
+        drop(peers);
         let mut before = read(&store, move |view| view.revision(at)).await.unwrap();
         for (method, many, listed) in
             [(Method::Email, some, true), (Method::Totp, most, false)]

@@ -17,7 +17,8 @@ use crate::link::StatsReport;
 #[derive(Debug, Default)]
 pub struct Follower {
     tracker: IdleTracker,
-    followed: BTreeMap<SessionId, Followed>,
+    /// Boxed: a tree's nodes are half empty, and there are many sessions.
+    followed: BTreeMap<SessionId, Box<Followed>>,
     by_peer: BTreeMap<(LocationId, PublicKey), SessionId>,
     /// Sessions about which something is to be written down.
     news: BTreeSet<SessionId>,
@@ -181,6 +182,7 @@ impl Follower {
         for followed in self.followed.values_mut() {
             for gateway in found.elsewhere.get(&followed.peer.0).into_iter().flatten() {
                 if !followed.elsewhere.contains(gateway) {
+                    followed.elsewhere.reserve_exact(1);
                     followed.elsewhere.push(*gateway);
                 }
             }
@@ -330,10 +332,10 @@ impl Follower {
         let (seen, elsewhere) = (Vec::new(), Vec::new());
         self.by_peer.insert(peer, session.id);
         let followed = Followed { peer, policy, seen, total, told, fresh, elsewhere };
-        self.followed.insert(session.id, followed);
+        self.followed.insert(session.id, Box::new(followed));
     }
 
-    fn forget(&mut self, session: SessionId) -> Option<Followed> {
+    fn forget(&mut self, session: SessionId) -> Option<Box<Followed>> {
         self.tracker.forget(session);
         self.news.remove(&session);
         let followed = self.followed.remove(&session)?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mfa_core::id::{LocationId, SessionId};
+use mfa_core::id::SessionId;
 use mfa_core::idle::{Counters, Report};
 use mfa_core::link::LinkTracker;
 use mfa_core::policy::LinkLoss;
@@ -20,17 +20,32 @@ pub struct Links {
     news: BTreeSet<SessionId>,
 }
 
+/// What the store says of a session's link.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    session: SessionId,
+    limit: LinkLoss,
+    /// When any core last heard of it.
+    heard: Timestamp,
+}
+
+impl Link {
+    /// Reads it; `limit` is its location's.
+    #[must_use]
+    pub fn of(session: &SessionInfo, limit: LinkLoss) -> Self {
+        let heard = session.last_heard.max(Some(session.last_activity));
+        Self { session: session.id, limit, heard: heard.unwrap_or(session.authorized) }
+    }
+}
+
 impl Links {
-    /// Takes over which sessions live, and how each location limits a lost link.
-    pub fn learn(&mut self, live: &[SessionInfo], limits: &BTreeMap<LocationId, LinkLoss>) {
+    /// Takes over the links of the sessions that live where a lost one is limited.
+    pub fn learn(&mut self, links: &[Link]) {
         let mut now = BTreeMap::new();
-        for session in live {
-            let Some(limit) = limits.get(&session.subject.location) else { continue };
-            let heard = session.last_heard.max(Some(session.last_activity));
-            let heard = heard.unwrap_or(session.authorized);
-            now.insert(session.id, *limit);
-            self.tracker.set_limit(session.id, Some(*limit), heard);
-            self.tracker.heard_elsewhere(session.id, heard);
+        for Link { session, limit, heard } in links {
+            now.insert(*session, *limit);
+            self.tracker.set_limit(*session, Some(*limit), *heard);
+            self.tracker.heard_elsewhere(*session, *heard);
         }
         for gone in self.limits.keys().filter(|id| !now.contains_key(id)) {
             self.tracker.forget(*gone);
