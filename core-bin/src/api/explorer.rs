@@ -14,7 +14,8 @@ use crate::http::policy;
 const ALLOWED: &str =
     "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 const SCRIPT: &str = include_str!("../../templates/api.js");
-const STYLE: &str = include_str!("../../templates/api.css");
+const STYLE: &str =
+    concat!(include_str!("../../../look/style.css"), include_str!("../../templates/api.css"));
 
 #[derive(Template)]
 #[template(path = "api.html")]
@@ -23,6 +24,8 @@ struct Page {
 }
 
 struct Operation {
+    /// The noun that it is about, where another one begins.
+    heading: Option<String>,
     id: String,
     verb: String,
     path: String,
@@ -56,10 +59,15 @@ fn operations(document: &Value) -> Vec<Operation> {
     let all = paths.flat_map(|(path, item)| {
         item.as_object().into_iter().flatten().map(move |(verb, operation)| (path, verb, operation))
     });
+    let mut before = String::new();
     all.map(|(path, verb, operation)| {
         let text = |name: &str| text_of(operation, name);
+        let noun = path.split('/').nth(3).unwrap_or_default();
+        let heading = (noun != before).then(|| noun.to_owned());
+        noun.clone_into(&mut before);
         let schema = operation.pointer("/requestBody/content/application~1json/schema");
         Operation {
+            heading,
             id: text("operationId"),
             verb: verb.to_uppercase(),
             path: path.clone(),

@@ -80,7 +80,8 @@ async fn page(
                 title: "My devices",
                 headings: vec!["Device", "Public key", "Added", "Last heard", ""],
                 rows,
-                empty: "No device yet. Add one below: you get a link, a command and a QR code.",
+                act: Some(button("add-device", String::new(), "Add a device", String::new())),
+                empty: "No device yet. Add one: you get a link, a command and a QR code, good for an hour.",
                 ..Table::default()
             };
             let enabled = view.enabled_methods(user.id)?;
@@ -157,7 +158,7 @@ async fn page(
                 empty: "None of your devices is connected.",
                 ..Table::default()
             };
-            let rows = view
+            let rows: Vec<_> = view
                 .web_sessions_of(user.id)?
                 .into_iter()
                 .map(|web| {
@@ -175,6 +176,9 @@ async fn page(
             let browsers = Table {
                 title: "Signed-in browsers",
                 headings: vec!["Browser", "Since", "Last request"],
+                act: (rows.len() > 1).then(|| {
+                    button("others", String::new(), "Sign out everywhere else", String::new())
+                }),
                 rows,
                 ..Table::default()
             };
@@ -215,13 +219,6 @@ async fn page(
     };
     let mut blocks = first;
     blocks.append(&mut middle);
-    blocks.push(form(
-        "Add a device",
-        "You get a link, a command and a QR code, good once, for an hour.",
-        "add-device",
-        Vec::new(),
-        "Add a device",
-    ));
     blocks.push(Block::Passkey(login::passkey::unavailable(app).unwrap_or_default()));
     blocks.push(form(
         "My e-mail address",
@@ -238,13 +235,6 @@ async fn page(
         "password",
         vec![password],
         "Change it",
-    ));
-    blocks.push(form(
-        "Other browsers",
-        "Every browser but this one.",
-        "others",
-        Vec::new(),
-        "Sign out everywhere else",
     ));
     Ok(ui::show(Frame::new(app, one, "account", done), "My account", blocks))
 }

@@ -10,10 +10,10 @@ use mfa_core::time::Timestamp;
 pub(super) const COLUMNS: usize = 60;
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 190.0;
-const LEFT: f64 = 64.0;
-const BOTTOM: f64 = 24.0;
-const TOP: f64 = 8.0;
+const HEIGHT: f64 = 200.0;
+const BOTTOM: f64 = 30.0;
+/// Room for the topmost number, which stands on its line.
+const TOP: f64 = 28.0;
 
 /// The time that a chart shows.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +57,10 @@ pub(super) fn areas(
 ) -> String {
     let top = ceiling(series.iter().flat_map(|one| one.values.iter().copied()));
     let mut svg = open(title, span, series, top, &unit);
-    let step = (WIDTH - LEFT) / steps();
+    let step = WIDTH / steps();
     for one in series {
         let mut line = String::new();
-        let mut x = LEFT;
+        let mut x = 0.0;
         for value in &one.values {
             let _ = write!(line, "{x:.1},{:.1} ", y(*value, top));
             x += step;
@@ -68,7 +68,7 @@ pub(super) fn areas(
         let base = HEIGHT - BOTTOM;
         let _ = write!(
             svg,
-            "<polygon class=\"area {0}\" points=\"{LEFT},{base} {line}{1:.1},{base}\"/>\
+            "<polygon class=\"area {0}\" points=\"0,{base} {line}{1:.1},{base}\"/>\
              <polyline class=\"line {0}\" points=\"{line}\"/>",
             one.class,
             x - step,
@@ -83,8 +83,8 @@ pub(super) fn bars(title: &str, span: Span, series: &[Series]) -> String {
     let sum = |place: usize| series.iter().filter_map(|one| one.values.get(place)).sum::<f64>();
     let top = ceiling((0..COLUMNS).map(sum)).max(4.0);
     let mut svg = open(title, span, series, top, &|value| format!("{value:.0}"));
-    let step = (WIDTH - LEFT) / (steps() + 1.0);
-    let mut x = LEFT;
+    let step = WIDTH / (steps() + 1.0);
+    let mut x = 0.0;
     for place in 0..COLUMNS {
         let mut below = 0.0;
         for one in series {
@@ -153,15 +153,15 @@ fn open(
         let height = y(top * part, top);
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{height:.1}\" \
+            "<line class=\"grid\" x1=\"0\" x2=\"{WIDTH}\" y1=\"{height:.1}\" \
              y2=\"{height:.1}\"/>"
         );
-        if quarter.is_multiple_of(2) {
+        // Nothing needs no number.
+        if matches!(quarter, 2 | 4) {
             let _ = write!(
                 svg,
-                "<text class=\"tick-y\" x=\"{:.0}\" y=\"{:.1}\">{}</text>",
-                LEFT - 8.0,
-                height + 4.0,
+                "<text class=\"tick-y\" x=\"2\" y=\"{:.1}\">{}</text>",
+                height - 5.0,
                 unit(top * part),
             );
         }
@@ -177,7 +177,7 @@ fn open(
         let _ = write!(
             svg,
             "<text class=\"tick-x\" text-anchor=\"{anchor}\" x=\"{:.1}\" y=\"{:.0}\">{text}</text>",
-            LEFT + (WIDTH - LEFT) * f64::from(part) / 4.0,
+            WIDTH * f64::from(part) / 4.0,
             HEIGHT - 6.0,
         );
     }
@@ -194,14 +194,21 @@ fn y(value: f64, top: f64) -> f64 {
     HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP)
 }
 
-/// The next number with one leading digit of 1, 2, 4 or 8: halves of it are plain numbers, too.
+/// The next number of one digit, which is 1, 2, 4 or 8, with noughts behind it: half of it is a plain
+/// number, too.
 fn ceiling(values: impl Iterator<Item = f64>) -> f64 {
     let largest = values.fold(0.0, f64::max);
-    let mut top = 1.0;
-    while top < largest {
-        top *= 2.0;
+    let mut unit = 1.0;
+    // More than any counter can count.
+    while unit < 1e20 {
+        for digit in [1.0, 2.0, 4.0, 8.0] {
+            if digit * unit >= largest {
+                return digit * unit;
+            }
+        }
+        unit *= 10.0;
     }
-    top
+    largest
 }
 
 fn steps() -> f64 {
@@ -217,6 +224,14 @@ pub(super) const fn float(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scale_ends_at_a_plain_number() {
+        for (largest, top) in [(0.0, 1.0), (1.0, 1.0), (3.0, 4.0), (9.0, 10.0), (8_100.0, 10_000.0)]
+        {
+            assert!((ceiling([0.5, largest].into_iter()) - top).abs() < 1e-9, "{largest}");
+        }
+    }
 
     #[test]
     fn values_fall_into_the_columns_of_their_times() {

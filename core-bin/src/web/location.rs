@@ -327,7 +327,10 @@ pub(super) async fn save(
             let name = encoded(&location.settings.name);
             Ok(Redirect::to(&format!("/overview?location={name}&done=saved")).into_response())
         }
-        Ok(Err(effects)) => page(&app, &admin, &name, filled, String::new(), effects).await,
+        Ok(Err(effects)) => {
+            let effects = effects.iter().map(sentence).collect();
+            page(&app, &admin, &name, filled, String::new(), effects).await
+        }
         Err(LocationError::Store(error)) => Err(error.into()),
         Err(refused) => page(&app, &admin, &name, filled, sentence(&refused), Vec::new()).await,
     }

@@ -58,6 +58,8 @@ pub(super) struct Table {
     /// How the list is sorted by a column, in the headings' order; absent: it cannot be.
     pub(super) sorts: Vec<Option<Sort>>,
     pub(super) rows: Vec<Vec<Cell>>,
+    /// What can be done beside the title: a [`Cell::Post`].
+    pub(super) act: Option<Cell>,
     /// What to say instead when there are no rows.
     pub(super) empty: &'static str,
 }
