@@ -34,7 +34,7 @@ const DEMO: [Package; 4] = [
 ];
 
 /// What the tests need besides: the two machines, codes, mail, and the other database.
-const TEST: [Package; 18] = [
+const TEST: [Package; 19] = [
     Package { name: "bc", probe: Program("bc") },
     Package { name: "bison", probe: Program("bison") },
     Package { name: "busybox-static", probe: Program("busybox") },
@@ -49,6 +49,7 @@ const TEST: [Package; 18] = [
     Package { name: "oathtool", probe: Program("oathtool") },
     Package { name: "postgresql", probe: Versioned("/usr/lib/postgresql", "bin/postgres") },
     Package { name: "python3-aiosmtpd", probe: Program("aiosmtpd") },
+    Package { name: "python3-pip", probe: Program("pip3") },
     Package { name: "qemu-system-x86", probe: Program("qemu-system-x86_64") },
     Package { name: "tcpdump", probe: Program("tcpdump") },
     Package { name: "wireguard-go", probe: Program("wireguard-go") },
