@@ -149,6 +149,15 @@ impl Core {
         self.child.id()
     }
 
+    /// Tells whether it has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Kills it with SIGKILL, and waits until it is gone.
     ///
     /// # Errors
@@ -166,15 +175,21 @@ impl Core {
     /// The CPU time that it has used, user and system.
     #[must_use]
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks: u64 = [11, 12]
-            .iter()
-            .filter_map(|at| fields.get(*at).and_then(|field| field.parse::<u64>().ok()))
-            .sum();
-        // Linux counts in hundredths of a second towards programs (proc(5)).
-        Duration::from_millis(ticks.saturating_mul(10))
+        cpu_of(&self.id().to_string())
     }
+}
+
+/// The CPU time that a process has used, user and system: a number, or `self`.
+#[must_use]
+pub fn cpu_of(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks: u64 = [11, 12]
+        .iter()
+        .filter_map(|at| fields.get(*at).and_then(|field| field.parse::<u64>().ok()))
+        .sum();
+    // Linux counts in hundredths of a second towards programs (proc(5)).
+    Duration::from_millis(ticks.saturating_mul(10))
 }
 
 impl Drop for Core {

@@ -127,7 +127,7 @@ async fn stranger(
         let asked = if sent.is_multiple_of(ON_ONE) {
             victim = victim.saturating_add(97) % world.people.len().max(1);
             let Some(person) = world.people.get(victim) else { break };
-            let device = person.key.public_key().to_string();
+            let device = person.public_key.to_string();
             let body =
                 json!({ "location_id": world.location.get(), "pubkey": device, "method": 0 });
             let answer = open.post(path::MFA_START, "", &body.to_string()).await;

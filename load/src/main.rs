@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use load::audit::Ledger;
 use load::clock::Stopwatch;
-use load::core::Place;
+use load::core::{Place, cpu_of};
 use load::database::Database;
 use load::figures::Times;
 use load::gateway::Gateway;
@@ -185,7 +185,7 @@ async fn login(place: &Place, world: &Arc<World>, manner: Manner, lasting: Durat
         let (world, book) = (Arc::clone(world), book.clone());
         tokio::spawn(async move { storm::run(&world, &dialers, &book, manner, &stopping).await })
     };
-    let watch = Stopwatch::start();
+    let (watch, before) = (Stopwatch::start(), cpu_of("self"));
     tokio::time::sleep(lasting).await;
     let (tries, lasted) = (book.since(0), watch.elapsed());
     stop.send_replace(true);
@@ -194,11 +194,14 @@ async fn login(place: &Place, world: &Arc<World>, manner: Manner, lasting: Durat
         tries.iter().filter(|one| matches!(one.outcome, Outcome::Begun(_))).map(|one| one.took);
     let times = Times::new(times.collect());
     println!(
-        "{:.0} logins a second, {times}; answers {:?}; core used {:.1} s of CPU in {:.1} s",
+        "{:.0} logins a second, {times}; answers {:?}; in {:.1} s core used {:.1} s of CPU, {:.3} ms a login, \
+         and the clients {:.1} s",
         per_second(times.count(), lasted),
         storm::statuses(&tries),
+        lasted.as_secs_f64(),
         core.cpu().as_secs_f64(),
-        lasted.as_secs_f64()
+        1000.0 / per_second(times.count(), core.cpu()),
+        cpu_of("self").saturating_sub(before).as_secs_f64(),
     );
     core.kill()?;
     let (store, mut ledger) = (world.store()?, Ledger::default());

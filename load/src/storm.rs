@@ -215,7 +215,7 @@ pub async fn challenge(
     }
     let text = |name: &str| answer.body.get(name).and_then(|it| it.as_str()).context("a text");
     let (nonce, core) = (text("nonce")?.parse()?, text("proof_pubkey")?.parse()?);
-    let device = person.key.public_key().to_string();
+    let device = person.public_key.to_string();
     let body = json!({ "location_id": world.location.get(), "pubkey": device, "method": 0 });
     let body = body.to_string();
     let proof = Proof::make(&person.key, &core, nonce, "POST", path::MFA_START, body.as_bytes());

@@ -13,7 +13,7 @@ use mfa_store::{
 };
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use wg_types::PrivateKey;
+use wg_types::{PrivateKey, PublicKey};
 
 use crate::clock;
 use crate::core::Place;
@@ -30,6 +30,8 @@ pub struct Person {
     pub device: DeviceId,
     /// The device's key.
     pub key: PrivateKey,
+    /// Its public half.
+    pub public_key: PublicKey,
     /// What the authenticator app knows.
     pub secret: TotpSecret,
 }
@@ -124,12 +126,13 @@ fn add(
     let details = UserDetails { login: format!("person-{number}"), ..UserDetails::default() };
     let user = tx.add_user(by, &details)?;
     let (key, secret) = (PrivateKey::from_bytes(key), TotpSecret::from_bytes(secret));
+    let public_key = key.public_key();
     let device = tx.add_device(
         by,
         &NewDevice {
             user,
             name: "laptop".to_owned(),
-            public_key: key.public_key(),
+            public_key,
             polling_token: Token::from_random(token).digest(),
             source: None,
         },
@@ -138,7 +141,7 @@ fn add(
     // Confirmed an hour ago, so that every code of today is unused.
     let step = TotpStep::at(by.now.saturating_sub(Duration::from_secs(3600)));
     tx.confirm_totp(by, user, step)?;
-    Ok(Person { user, device: device.id, key, secret })
+    Ok(Person { user, device: device.id, key, public_key, secret })
 }
 
 fn settings() -> Result<LocationSettings> {

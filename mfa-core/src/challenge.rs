@@ -382,6 +382,14 @@ pub struct Attempt {
     charge: Charge,
 }
 
+impl Attempt {
+    /// Tells whether the answer is to be compared with the user's recovery codes.
+    #[must_use]
+    pub const fn is_recovery_code(&self) -> bool {
+        matches!(self.answer, Answer::Recovery(_))
+    }
+}
+
 /// A proven second factor: what [`Session::authorize`](crate::connect::Session::authorize) takes.
 ///
 /// Nobody else can make one, and it is used up by the one session that it buys:

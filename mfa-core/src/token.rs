@@ -46,6 +46,12 @@ impl Token {
         (written == bytes.len()).then(|| Self(*bytes))
     }
 
+    /// Lends the secret, for who must know its own tokens again.
+    #[must_use]
+    pub const fn expose_secret(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Returns what the store keeps and looks the token up by.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {

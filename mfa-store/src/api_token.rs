@@ -83,7 +83,7 @@ impl Snapshot {
         let row: Option<Row> = api_token::table
             .filter(api_token::digest.eq(digest.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         Ok(row.map(ApiToken::from))
     }
@@ -97,7 +97,7 @@ impl Snapshot {
         let row: Option<Row> = api_token::table
             .filter(api_token::name.eq(name))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         Ok(row.map(ApiToken::from))
     }

@@ -165,7 +165,7 @@ fn head(conn: &mut AnyConnection) -> Result<Option<End>, StoreError> {
     let row: Option<(i64, Vec<u8>)> = audit_head::table
         .find(HEAD)
         .select((audit_head::seq, audit_head::hash))
-        .first(conn)
+        .get_result(conn)
         .optional()?;
     row.map(|(seq, hash)| Ok(End { seq, hash: to_digest(&hash, TABLE)? })).transpose()
 }

@@ -19,7 +19,7 @@ impl Snapshot {
         let row: Option<(String, i64, i64)> = guess_budget::table
             .find((key.user.get(), key.method.code(), key.lane.code()))
             .select((guess_budget::recent, guess_budget::charged, guess_budget::cleared))
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some((recent, charged, cleared)) = row else { return Ok(GuessBudget::new(key)) };
         let parts = GuessParts {
@@ -39,7 +39,7 @@ impl Snapshot {
         let recent: Option<String> = mail_budget::table
             .find((user.get(), lane.code()))
             .select(mail_budget::recent)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let recent = from_times(&recent.unwrap_or_default(), "mail_budget")?;
         Ok(MailBudget::from_parts(lane, recent))

@@ -94,7 +94,7 @@ impl Snapshot {
         let row: Option<Row> = challenge::table
             .filter(challenge::token.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Challenge::try_from).transpose()
     }

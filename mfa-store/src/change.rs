@@ -51,7 +51,7 @@ impl Snapshot {
         Ok(location::table
             .find(location.get())
             .select(location::revision)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?)
     }
 
@@ -68,7 +68,7 @@ impl Snapshot {
         let bounds: Option<(i64, i64)> = location::table
             .find(location.get())
             .select((location::revision, location::pruned_revision))
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let (now, pruned) = bounds.ok_or(StoreError::missing("location"))?;
         if revision < pruned || revision > now {

@@ -98,7 +98,7 @@ impl Snapshot {
         let row: Option<Row> = device::table
             .find(id.get())
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Device::try_from).transpose()
     }
@@ -112,7 +112,7 @@ impl Snapshot {
         let row: Option<Row> = device::table
             .filter(device::public_key.eq(key.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Device::try_from).transpose()
     }
@@ -126,7 +126,7 @@ impl Snapshot {
         let row: Option<Row> = device::table
             .filter(device::polling_token.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Device::try_from).transpose()
     }

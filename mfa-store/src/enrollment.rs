@@ -75,7 +75,7 @@ impl Snapshot {
         let row: Option<Row> = enrollment::table
             .filter(enrollment::token.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Enrollment::try_from).transpose()
     }
@@ -92,7 +92,7 @@ impl Snapshot {
         let row: Option<Row> = enrollment::table
             .filter(enrollment::session.eq(session.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Enrollment::try_from).transpose()
     }

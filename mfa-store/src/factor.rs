@@ -1,5 +1,6 @@
 //! What a person has set up: an authenticator app, a mailbox, recovery codes.
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use mfa_core::connect::EndReason;
 use mfa_core::factor::CodeDigest;
@@ -56,21 +57,19 @@ impl Snapshot {
     ///
     /// What the database reports.
     pub fn enabled_methods(&mut self, user: UserId) -> Result<MethodSet, StoreError> {
-        let totp: i64 = factor_totp::table
+        let totp = factor_totp::table
             .filter(factor_totp::user_id.eq(user.get()))
-            .filter(factor_totp::secret.is_not_null())
-            .count()
-            .get_result(&mut self.conn)?;
-        let email: i64 = factor_email::table
+            .filter(factor_totp::secret.is_not_null());
+        let email = factor_email::table
             .filter(factor_email::user_id.eq(user.get()))
-            .filter(factor_email::confirmed_at.is_not_null())
-            .count()
-            .get_result(&mut self.conn)?;
+            .filter(factor_email::confirmed_at.is_not_null());
+        let (totp, email): (bool, bool) =
+            diesel::select((exists(totp), exists(email))).get_result(&mut self.conn)?;
         let mut methods = MethodSet::EMPTY;
-        if totp > 0 {
+        if totp {
             methods = methods.with(Method::Totp);
         }
-        if email > 0 {
+        if email {
             methods = methods.with(Method::Email);
         }
         Ok(methods)
@@ -85,7 +84,7 @@ impl Snapshot {
         let row: Option<(Option<Vec<u8>>, i64)> = factor_totp::table
             .find(user.get())
             .select((factor_totp::secret, factor_totp::last_step))
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some((Some(sealed), last)) = row else { return Ok(None) };
         let secret = self.open_totp("secret", user, &sealed)?;
@@ -101,7 +100,7 @@ impl Snapshot {
         let row: Option<Option<Vec<u8>>> = factor_totp::table
             .find(user.get())
             .select(factor_totp::pending_secret)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some(sealed) = row.flatten() else { return Ok(None) };
         self.open_totp("pending_secret", user, &sealed).map(Some)
@@ -116,7 +115,7 @@ impl Snapshot {
         let row: Option<(Option<Vec<u8>>, Option<i64>)> = factor_email::table
             .find(user.get())
             .select((factor_email::pending_code, factor_email::pending_until))
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some((Some(code), Some(until))) = row else { return Ok(None) };
         let code = CodeDigest::from_bytes(to_digest(&code, "factor_email")?);

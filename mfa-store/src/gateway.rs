@@ -105,7 +105,7 @@ impl Snapshot {
         let row: Option<Row> = gateway::table
             .find(id.get())
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Gateway::try_from).transpose()
     }
@@ -119,7 +119,7 @@ impl Snapshot {
         let row: Option<Row> = gateway::table
             .filter(gateway::name.eq(name))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Gateway::try_from).transpose()
     }
@@ -136,7 +136,7 @@ impl Snapshot {
         let row: Option<Row> = gateway::table
             .filter(gateway::legacy_token.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Gateway::try_from).transpose()
     }

@@ -50,7 +50,7 @@ impl Snapshot {
         Ok(user_group::table
             .filter(user_group::name.eq(name))
             .select(user_group::id)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?)
     }
 
@@ -234,7 +234,7 @@ impl Tx {
             let known: Option<i64> = user_group::table
                 .filter(user_group::name.eq(*name))
                 .select(user_group::id)
-                .first(&mut self.conn)
+                .get_result(&mut self.conn)
                 .optional()?;
             ids.push(match known {
                 Some(id) => id,

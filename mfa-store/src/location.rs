@@ -211,7 +211,7 @@ impl Snapshot {
         let row: Option<Row> = location::table
             .find(id.get())
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Location::try_from).transpose()
     }
@@ -225,7 +225,7 @@ impl Snapshot {
         let row: Option<Row> = location::table
             .filter(location::name.eq(name))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(Location::try_from).transpose()
     }
@@ -237,7 +237,7 @@ impl Snapshot {
         let id: Option<i64> = location::table
             .filter(location::public_key.eq(key.as_bytes().as_slice()))
             .select(location::id)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         Ok(id.map(LocationId::new))
     }
@@ -294,7 +294,7 @@ impl Snapshot {
         let sealed: Option<Vec<u8>> = location::table
             .find(id.get())
             .select(location::private_key)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let sealed = sealed.ok_or(StoreError::missing(TABLE))?;
         Ok(PrivateKey::from_bytes(*self.seal.open_key(place(id.get()), &sealed)?))

@@ -97,7 +97,7 @@ impl Snapshot {
         let row: Option<Row> = mail_settings::table
             .find(ONLY)
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some(row) = row else { return Ok(None) };
         let corrupt = || StoreError::corrupt(TABLE);
@@ -128,7 +128,7 @@ impl Snapshot {
         let at: Option<i64> = mail_settings::table
             .find(ONLY)
             .select(mail_settings::changed_at)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         Ok(at.map(from_millis))
     }

@@ -64,7 +64,7 @@ impl Tx {
 }
 
 pub(crate) fn value(conn: &mut AnyConnection, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-    Ok(meta::table.find(name).select(meta::value).first(conn).optional()?)
+    Ok(meta::table.find(name).select(meta::value).get_result(conn).optional()?)
 }
 
 pub(crate) fn set_value(

@@ -47,7 +47,7 @@ pub(crate) fn run(conn: &mut AnyConnection) -> Result<(), StoreError> {
         "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY)",
     )?;
     let found: Option<i64> =
-        schema_version::table.select(diesel::dsl::max(schema_version::version)).first(conn)?;
+        schema_version::table.select(diesel::dsl::max(schema_version::version)).get_result(conn)?;
     let found = found.unwrap_or(0);
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if found > known {

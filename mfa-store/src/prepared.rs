@@ -3,6 +3,11 @@
 //! Diesel prepares each UPDATE and most INSERTs anew, since their text may vary with their values.
 //! Ours does not, so the database need not read it again and again: that is most of the time of
 //! a small transaction.
+//!
+//! For the same reason this crate asks for the one row of a unique column by `get_result`, and not by
+//! `first`, which adds `LIMIT ?`: SQLite plans a statement anew each time that such a limit is set.
+
+use core::cell::OnceCell;
 
 use diesel::backend::Backend;
 use diesel::connection::{
@@ -154,15 +159,34 @@ where
     }
 }
 
-/// A query whose prepared statement is kept, found again by its text.
+/// A query whose prepared statement is kept. One whose type tells its text is found again by its type,
+/// and the text is not even made; any other is found by the text.
 struct Kept<T, DB> {
     query: T,
     backend: DB,
+    /// The text, once it was asked for: Diesel asks twice, to find a statement.
+    text: OnceCell<String>,
 }
 
 impl<T, DB: Default> Kept<T, DB> {
     fn new(query: T) -> Self {
-        Self { query, backend: DB::default() }
+        Self { query, backend: DB::default(), text: OnceCell::new() }
+    }
+}
+
+impl<T, DB> Kept<T, DB>
+where
+    DB: Backend,
+    DB::QueryBuilder: Default,
+    T: QueryFragment<DB>,
+{
+    fn text(&self) -> QueryResult<&str> {
+        if let Some(text) = self.text.get() {
+            return Ok(text);
+        }
+        let mut text = DB::QueryBuilder::default();
+        self.query.to_sql(&mut text, &self.backend)?;
+        Ok(self.text.get_or_init(|| text.finish()))
     }
 }
 
@@ -170,7 +194,7 @@ impl<T, DB> QueryFragment<DB> for Kept<T, DB>
 where
     DB: Backend,
     DB::QueryBuilder: Default,
-    T: QueryFragment<DB>,
+    T: QueryFragment<DB> + QueryId,
 {
     fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         if let Some((collector, lookup)) = pass.bind_collector() {
@@ -179,15 +203,17 @@ where
         if pass.debug_binds().is_some() {
             return self.query.walk_ast(pass);
         }
-        let mut text = DB::QueryBuilder::default();
-        self.query.to_sql(&mut text, &self.backend)?;
-        let text = text.finish();
+        let is_safe = self.query.is_safe_to_cache_prepared(&self.backend)?;
+        if T::HAS_STATIC_QUERY_ID && is_safe {
+            return self.query.walk_ast(pass);
+        }
+        let text = self.text()?;
         // A SELECT may hold a list of any length; to keep each of those would fill the memory.
         let change = ["INSERT", "UPDATE", "DELETE"].iter().any(|word| text.starts_with(word));
-        if !change && !self.query.is_safe_to_cache_prepared(&self.backend)? {
+        if !change && !is_safe {
             pass.unsafe_to_cache_prepared();
         }
-        pass.push_sql(&text);
+        pass.push_sql(text);
         Ok(())
     }
 }

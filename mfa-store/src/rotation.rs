@@ -115,7 +115,7 @@ impl Snapshot {
             .find(id.get())
             .filter(session::next_psk.is_not_null())
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(RotationInfo::try_from).transpose()
     }
@@ -129,7 +129,7 @@ impl Snapshot {
         let sealed: Option<Option<Vec<u8>>> = session::table
             .find(id.get())
             .select(session::next_psk)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some(sealed) = sealed.flatten() else { return Ok(None) };
         let psk = self.seal.open_key(psk_place(id.get()), &sealed)?;
@@ -209,7 +209,7 @@ impl Tx {
                     .inner_join(device::table)
                     .filter(session::id.eq(id.get()))
                     .select(device::public_key)
-                    .first(&mut self.conn)?;
+                    .get_result(&mut self.conn)?;
                 let revision = self.touch(location, Some(&to_key(&key, "device")?))?;
                 // Not before: until now gateways are given this one, beside the digest of the one before it.
                 let current = self.session_psk(*id)?.ok_or(StoreError::corrupt(TABLE))?;

@@ -159,7 +159,7 @@ impl Tx {
         let before: Option<Holder> = gateway_seat::table
             .find(id)
             .select(Holder::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let mut shut_out = None;
         if let Some(Holder { core_id: core, process, shut_out: shut }) = before {

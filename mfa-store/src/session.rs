@@ -75,6 +75,27 @@ pub struct SessionInfo {
     pub tx_bytes: u64,
 }
 
+impl SessionInfo {
+    /// Describes a session that was just stored as `id`.
+    #[must_use]
+    pub fn begun(id: SessionId, new: &Session) -> Self {
+        Self {
+            id,
+            subject: new.subject(),
+            method: new.method(),
+            generation: new.generation(),
+            authorized: new.authorized(),
+            lifetime_ends: new.lifetime_ends(),
+            connected: None,
+            last_activity: new.authorized(),
+            last_heard: None,
+            ended: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+        }
+    }
+}
+
 /// What gateways saw of a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Activity {
@@ -194,7 +215,7 @@ impl Snapshot {
         let row: Option<Row> = session::table
             .find(id.get())
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(SessionInfo::try_from).transpose()
     }
@@ -315,8 +336,11 @@ impl Snapshot {
     ///
     /// [`StoreError::Unsealable`] if somebody changed the stored key.
     pub fn session_psk(&mut self, id: SessionId) -> Result<Option<PresharedKey>, StoreError> {
-        let sealed: Option<Option<Vec<u8>>> =
-            session::table.find(id.get()).select(session::psk).first(&mut self.conn).optional()?;
+        let sealed: Option<Option<Vec<u8>>> = session::table
+            .find(id.get())
+            .select(session::psk)
+            .get_result(&mut self.conn)
+            .optional()?;
         let Some(sealed) = sealed.flatten() else { return Ok(None) };
         let psk = self.seal.open_key(psk_place(id.get()), &sealed)?;
         Ok(Some(PresharedKey::from_bytes(*psk)))

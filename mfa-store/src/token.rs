@@ -96,7 +96,7 @@ impl Tx {
                 one_use_token::expires_at,
                 one_use_token::used_at,
             ))
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some((purpose, gateway, expires, used)) = row else { return Ok(Spent::Unknown) };
         let purpose = match (purpose.as_str(), gateway) {

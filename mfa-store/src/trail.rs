@@ -78,7 +78,7 @@ impl Snapshot {
         let end: Option<(i64, Option<i64>)> = session::table
             .find(id.get())
             .select((session::location_id, session::end_revision))
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some((location, Some(revision))) = end else { return Ok(Trail::default()) };
         let mut passed: Vec<Passed> = Vec::new();

@@ -91,7 +91,7 @@ impl Snapshot {
         let row: Option<Row> = user_account::table
             .find(id.get())
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         Ok(row.map(User::from))
     }
@@ -105,7 +105,7 @@ impl Snapshot {
         let row: Option<Row> = user_account::table
             .filter(user_account::login_folded.eq(fold(login)))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         Ok(row.map(User::from))
     }
@@ -132,7 +132,7 @@ impl Snapshot {
         let hash: Option<Option<String>> = user_account::table
             .find(id.get())
             .select(user_account::password_hash)
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         Ok(hash.flatten())
     }

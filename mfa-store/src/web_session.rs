@@ -104,7 +104,7 @@ impl Snapshot {
         let row: Option<Row> = web_session::table
             .filter(web_session::digest.eq(token.as_bytes().as_slice()))
             .select(Row::as_select())
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         row.map(WebSession::try_from).transpose()
     }
@@ -199,7 +199,7 @@ impl Tx {
         let row: Option<(Option<Vec<u8>>, Option<i64>)> = web_session::table
             .find(id)
             .select((web_session::challenge, web_session::challenge_until))
-            .first(&mut self.conn)
+            .get_result(&mut self.conn)
             .optional()?;
         let Some((Some(challenge), Some(until))) = row else { return Ok(None) };
         diesel::update(web_session::table.find(id))

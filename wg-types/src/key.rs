@@ -45,10 +45,48 @@ impl PublicKey {
     ///
     /// [`KeyError::Weak`] for the points of low order (RFC 7748 §6.1), all zeros among them.
     pub fn check(self) -> Result<Self, KeyError> {
-        let probe = x25519_dalek::StaticSecret::from([0x42; KEY_LEN]);
-        let shared = probe.diffie_hellman(&x25519_dalek::PublicKey::from(self.0));
-        if shared.was_contributory() { Ok(self) } else { Err(KeyError::Weak) }
+        let mut point = self.0;
+        // RFC 7748 §5: the highest bit says nothing.
+        point[KEY_LEN - 1] &= 0x7f;
+        if LOW_ORDER.contains(&point) { Err(KeyError::Weak) } else { Ok(self) }
     }
+}
+
+/// The points whose order divides 8, as u-coordinates in little-endian order: all encodings of 32 bytes
+/// without the highest bit. A test holds them against Diffie-Hellman itself, which takes a hundred times
+/// as long for each key that comes from outside.
+const LOW_ORDER: [[u8; KEY_LEN]; 7] = [
+    // 0 and 1
+    near_zero(0),
+    near_zero(1),
+    // the two of order 8
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
+        0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
+        0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
+        0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
+        0x11, 0x57,
+    ],
+    // p - 1, and 0 and 1 once more: p and p + 1, where p = 2^255 - 19
+    near_prime(0xec),
+    near_prime(0xed),
+    near_prime(0xee),
+];
+
+const fn near_zero(first: u8) -> [u8; KEY_LEN] {
+    let mut point = [0; KEY_LEN];
+    point[0] = first;
+    point
+}
+
+const fn near_prime(first: u8) -> [u8; KEY_LEN] {
+    let mut point = [0xff; KEY_LEN];
+    point[0] = first;
+    point[KEY_LEN - 1] = 0x7f;
+    point
 }
 
 impl fmt::Display for PublicKey {
@@ -234,6 +272,35 @@ mod tests {
         one[0] = 1;
         assert_eq!(zero.check(), Err(KeyError::Weak));
         assert_eq!(PublicKey::from_bytes(one).check(), Err(KeyError::Weak));
+    }
+
+    #[test]
+    fn exactly_the_keys_that_make_every_secret_zero_are_weak() {
+        let probe = PrivateKey::from_bytes([0x42; KEY_LEN]);
+        let agrees = |bytes: [u8; KEY_LEN]| {
+            let key = PublicKey::from_bytes(bytes);
+            let weak = probe.diffie_hellman(&key).is_none();
+            assert_eq!(key.check().is_err(), weak, "{bytes:02x?}");
+            weak
+        };
+        for mut point in LOW_ORDER {
+            assert!(agrees(point));
+            point[KEY_LEN - 1] |= 0x80;
+            assert!(agrees(point), "with the highest bit");
+            point[1] ^= 1;
+            assert!(!agrees(point), "its neighbour");
+        }
+        // All numbers that are not below the prime, which mean small ones.
+        for first in 0xed..=0xff {
+            agrees(near_prime(first));
+        }
+        let mut bytes = [0_u8; KEY_LEN];
+        for round in 0..200_u8 {
+            for (at, byte) in (0_u8..).zip(&mut bytes) {
+                *byte = byte.wrapping_mul(31).wrapping_add(at ^ round);
+            }
+            assert!(!agrees(bytes));
+        }
     }
 
     /// RFC 7748 §6.1: Alice's private and public key.

@@ -6,6 +6,7 @@ pub mod login;
 pub mod records;
 mod renew;
 mod start;
+pub mod tokens;
 
 pub use finish::{FinishError, Finished, finish};
 pub use renew::{RenewError, renew};

@@ -27,7 +27,7 @@ pub(super) async fn nonce(
 ) -> Json<wire::NonceResponse> {
     let now = app.clock.now().as_unix_millis();
     let nonce = app.keys.nonces.issue(*app.rng.bytes(), now).to_string();
-    Json(wire::NonceResponse { nonce, proof_pubkey: app.keys.proof.public_key().to_string() })
+    Json(wire::NonceResponse { nonce, proof_pubkey: app.keys.proof_public.to_string() })
 }
 
 pub(super) async fn status(

@@ -143,6 +143,26 @@ async fn strangers_are_slowed_down_by_their_address() {
 }
 
 #[tokio::test]
+async fn made_up_tokens_slow_their_address_down_and_not_who_proved_the_device() {
+    let rig = Rig::new().await;
+    let device = rig.enroll_with_totp("ada").await;
+    let made_up = json!({ "token": "5a".repeat(32), "code": "123456" });
+    let first = rig.post_from(ELSEWHERE, path::MFA_FINISH, made_up.clone()).await;
+    assert_ne!(first.status, 429);
+    let mut last = first;
+    for _ in 0..40 {
+        last = rig.post_from(ELSEWHERE, path::MFA_FINISH, made_up.clone()).await;
+    }
+    last.is_refused(429, "too many requests", "too-many-requests");
+
+    // The owner stands behind the same address.
+    let body = rig.start_body(&device, 0);
+    let token = token_of(&rig.prove(&device.key, path::MFA_START, body).await.ok());
+    let body = json!({ "token": token, "code": rig.code(&device) });
+    rig.post_from(ELSEWHERE, path::MFA_FINISH, body).await.ok();
+}
+
+#[tokio::test]
 async fn a_polls_address_vouches_for_a_day() {
     let mut rig = Rig::new().await;
     let device = rig.enroll("ada").await;

@@ -1,9 +1,9 @@
 //! A device answers its challenge.
 //!
-//! Two transactions, after a look that turns away what would not even be counted. The first counts the
-//! try and is committed whatever comes after, so neither a crash nor a rolled-back second one gives a
-//! guess back. The second reads everything anew and makes the session in one piece. Then the gateways
-//! are woken and waited for, but not for ever.
+//! Two transactions, after what is not vouched for was slowed down and looked at. The first counts the try
+//! and is committed whatever comes after, so neither a crash nor a rolled-back second one gives a guess
+//! back. The second reads everything anew and makes the session in one piece. Then the gateways are woken
+//! and waited for, but not for ever.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -94,14 +94,8 @@ pub async fn finish(
     caller: Caller,
 ) -> Result<Finished, FinishError> {
     let now = app.clock.now();
-    let token = Token::parse(token).ok_or(FinishError::Unknown)?.digest();
-
-    // A look that costs no write turns away most of those who cannot succeed: a flood of wrong
-    // codes would else fill the queue in which right ones wait for their commit.
-    let asked = code.clone();
-    app.store.read(move |view| foresee(view, token, &asked, now)).await?;
-    let work = Arc::clone(app);
-    let counted = app.store.write(move |tx| count(&work, tx, token, &code, caller, now)).await?;
+    let token = admit(app, token, &code, caller, now).await?;
+    let counted = app.store.write(move |tx| count(tx, token, &code, now)).await?;
     let attempt = counted?;
 
     let psk = PresharedKey::from_bytes(*app.rng.bytes());
@@ -119,6 +113,32 @@ pub async fn finish(
     }
     let Bought { session, idle_threshold, .. } = bought;
     Ok(Finished { psk, session, idle_threshold, applied })
+}
+
+/// Lets an answer into the queue of the writer, in which right codes wait for their commit.
+///
+/// One with the token of a device that had proved itself goes on. Whatever else comes from an address is
+/// slowed down first, before the database hears of it; a flood of wrong codes ends here. Then a look
+/// that costs no write turns away most of those who cannot succeed.
+pub(super) async fn admit(
+    app: &Arc<App>,
+    token: &str,
+    code: &Code,
+    caller: Caller,
+    now: Timestamp,
+) -> Result<TokenDigest, FinishError> {
+    let token = Token::parse(token);
+    let lane = token.as_ref().and_then(|token| app.keys.challenges.lane(token));
+    if lane != Some(Lane::Proven) {
+        let limit = app.limits.strangers.charge(caller.source.into(), now);
+        limit.map_err(|Throttled { retry_after }| FinishError::Throttled { retry_after })?;
+    }
+    let digest = token.ok_or(FinishError::Unknown)?.digest();
+    if lane != Some(Lane::Proven) {
+        let asked = code.clone();
+        app.store.read(move |view| foresee(view, digest, &asked, now)).await?;
+    }
+    Ok(digest)
 }
 
 /// Refuses what would not even be counted. It spends nothing and decides nothing else: what it saw
@@ -139,18 +159,12 @@ fn foresee(
 
 /// The first transaction. Its inner result does not undo it.
 pub(super) fn count(
-    app: &App,
     tx: &mut Tx,
     token: TokenDigest,
     code: &Code,
-    caller: Caller,
     now: Timestamp,
 ) -> Result<Result<Attempt, FinishError>, FinishError> {
     let challenge = tx.challenge(&token)?.ok_or(FinishError::Unknown)?;
-    if challenge.lane() == Lane::Stranger {
-        let limit = app.limits.strangers.charge(caller.source.into(), now);
-        limit.map_err(|Throttled { retry_after }| FinishError::Throttled { retry_after })?;
-    }
     let method = challenge.method();
     let answer = Answer::parse(method, &code.expose_padded(code_digits(method)))?;
     Ok(login::count(tx, challenge, answer, now)?.map_err(FinishError::from))

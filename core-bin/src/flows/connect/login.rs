@@ -75,16 +75,29 @@ pub fn standings(view: &mut impl View, subject: Subject) -> Result<Standings, St
     let user = view.user(subject.user)?;
     let device = view.device(subject.device)?.filter(|device| device.user == subject.user);
     let location = view.location(subject.location)?;
-    let access = if !user.as_ref().is_some_and(|user| user.active) {
-        Access::UserDisabled
-    } else if device.is_none() {
-        Access::DeviceRemoved
-    } else if location.is_some() && view.may_use(subject.user, subject.location)? {
-        Access::Granted
-    } else {
-        Access::NotPermitted
-    };
+    let access = access(view, user.as_ref(), device.as_ref(), location.as_ref())?;
     Ok(Standings { access, user, device, location })
+}
+
+/// Says whether a user may use a location with one of the user's devices, all of them read from this
+/// very `view`; `None`: there is no such one any more.
+///
+/// # Errors
+///
+/// What the database reports.
+pub fn access(
+    view: &mut impl View,
+    user: Option<&User>,
+    device: Option<&Device>,
+    location: Option<&Location>,
+) -> Result<Access, StoreError> {
+    let Some(user) = user.filter(|user| user.active) else { return Ok(Access::UserDisabled) };
+    if device.is_none() {
+        return Ok(Access::DeviceRemoved);
+    }
+    let Some(location) = location else { return Ok(Access::NotPermitted) };
+    let may = view.may_use(user.id, location.id)?;
+    Ok(if may { Access::Granted } else { Access::NotPermitted })
 }
 
 /// Why a challenge was not opened.
@@ -175,7 +188,9 @@ pub fn count(
     let mut budget = records.guess_budget(challenge.guess_key())?;
     let attempt = challenge.count_try(answer, &mut budget, now);
     records.save_challenge(&challenge)?;
-    records.save_guess_budget(&budget)?;
+    if attempt.is_ok() {
+        records.save_guess_budget(&budget)?;
+    }
     Ok(attempt.map_err(LoginError::from))
 }
 
@@ -211,7 +226,7 @@ pub fn verify(
     let policy = &location.settings.policy;
     let session = Session::authorize(verified, policy, psk.clone(), now);
     let id = records.begin_session(by, &session)?;
-    let session = records.session(id)?.ok_or(LoginError::Unknown)?;
+    let session = SessionInfo::begun(id, &session);
     let revision = records.revision(location.id)?.unwrap_or_default();
     Ok(Ok(Bought { session, idle_threshold: policy.idle().threshold(), revision }))
 }
@@ -251,7 +266,9 @@ pub fn prove(
     };
     let by = By::new(Actor::Device(device.id), now);
     let totp = records.totp(user.id)?;
-    let recovery = records.recovery_codes(user.id)?;
+    // Read only to be compared with.
+    let recovery =
+        if attempt.is_recovery_code() { records.recovery_codes(user.id)? } else { Vec::new() };
     let evidence = Evidence {
         key: terms.codes,
         totp: totp

@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use mfa_core::id::SessionId;
-use mfa_core::token::Token;
 use mfa_store::{Location, SessionInfo};
 use mfa_wire::http::Code;
 
 use super::extend::{self, ExtendError, Whose};
-use super::finish::{FinishError, count};
+use super::finish::{FinishError, admit, count};
 use crate::app::{App, Caller};
 
 /// Why a session was not extended.
@@ -39,9 +38,8 @@ pub async fn renew(
 ) -> Result<(SessionInfo, Location), RenewError> {
     let now = app.clock.now();
     let device = caller.proven.ok_or(RenewError::NoSession)?;
-    let token = Token::parse(token).ok_or(FinishError::Unknown)?.digest();
-    let work = Arc::clone(app);
-    let counted = app.store.write(move |tx| count(&work, tx, token, &code, caller, now)).await?;
+    let token = admit(app, token, &code, caller, now).await?;
+    let counted = app.store.write(move |tx| count(tx, token, &code, now)).await?;
     let attempt = counted?;
     let work = Arc::clone(app);
     let whose = Whose { session: id, device };

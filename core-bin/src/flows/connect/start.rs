@@ -18,7 +18,7 @@ use mfa_core::token::Token;
 use mfa_store::{Device, Location, Snapshot, StoreError, User};
 use wg_types::PublicKey;
 
-use super::login::{self, OpenError, standings};
+use super::login::{self, OpenError};
 use crate::app::{App, Caller};
 use crate::flows::device_config;
 use crate::http::throttle::Throttled;
@@ -147,27 +147,28 @@ impl From<OpenError> for StartError {
 /// [`StartError`]; nothing has changed then.
 pub async fn start(app: &Arc<App>, order: StartOrder) -> Result<Started, StartError> {
     let now = app.clock.now();
-    // A look that costs no write turns away most of those who cannot succeed.
     let (look, asked) = (Arc::clone(app), order.clone());
-    let found = app.store.read(move |view| find(&look, view, &asked, now)).await?;
-    if found.lane == Lane::Stranger {
+    let lane = app.store.read(move |view| foresee(&look, view, &asked, now)).await?;
+    if lane == Lane::Stranger {
         let limit = app.limits.strangers.charge(order.caller.source.into(), now);
         limit.map_err(|Throttled { retry_after }| StartError::Throttled { retry_after })?;
     }
-    let place = match found.method {
-        Method::Email => Some(app.mailer.reserve()?),
-        Method::Totp => None,
+    let place = match order.method {
+        Some(Method::Email) => Some(app.mailer.reserve()?),
+        Some(Method::Totp) | None => None,
     };
     // Drawn before the transaction, which may run twice.
-    let token = Token::from_random(*app.rng.bytes());
+    let random = *app.rng.bytes();
     let code = EmailCode::from_random(*app.rng.bytes());
 
-    let (work, digest, drawn) = (Arc::clone(app), token.digest(), code.clone());
-    let (challenge, found) = app
+    let (work, drawn) = (Arc::clone(app), code.clone());
+    let (token, challenge, found) = app
         .store
         .write(move |tx| {
             let found = find(&work, tx, &order, now)?;
             let lane = found.lane;
+            let token = work.keys.challenges.issue(random, lane);
+            let digest = token.digest();
             let question = match found.method {
                 Method::Totp => Question::Totp,
                 Method::Email => Question::Email(drawn.digest(&work.keys.codes, &digest)),
@@ -179,7 +180,7 @@ pub async fn start(app: &Arc<App>, order: StartOrder) -> Result<Started, StartEr
                 Challenge::start(digest, found.subject(), lane, question, &standing, now)
                     .map_err(|refused| found.explain(&work, refused))?;
             login::open(tx, &challenge, now)?;
-            Ok::<_, StartError>((challenge, found))
+            Ok::<_, StartError>((token, challenge, found))
         })
         .await?;
 
@@ -246,6 +247,22 @@ impl Found {
     }
 }
 
+/// Turns away most of those who cannot succeed, by a look that costs no write: a flood of strangers would
+/// else fill the queue of the writer. Of who proves the device, and costs no mail, it asks only whether
+/// that device is registered; all else is looked at once, when the challenge is stored.
+fn foresee(
+    app: &App,
+    view: &mut Snapshot,
+    order: &StartOrder,
+    now: Timestamp,
+) -> Result<Lane, StartError> {
+    if order.caller.proven == Some(order.device) && order.method == Some(Method::Totp) {
+        view.device_by_key(&order.device)?.ok_or(StartError::DeviceNotFound)?;
+        return Ok(Lane::Proven);
+    }
+    Ok(find(app, view, order, now)?.lane)
+}
+
 /// Finds all that an order names, and refuses what cannot succeed, in the order in which clients
 /// know the refusals.
 fn find(
@@ -260,8 +277,7 @@ fn find(
         return Err(StartError::ForeignProof);
     }
     let user = view.user(device.user)?.ok_or(StartError::UserNotFound)?;
-    let subject = Subject { user: user.id, device: device.id, location: location.id };
-    let access = standings(view, subject)?.access;
+    let access = login::access(view, Some(&user), Some(&device), Some(&location))?;
     if access == Access::UserDisabled {
         return Err(StartError::UserDisabled);
     }
