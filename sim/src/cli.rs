@@ -207,6 +207,11 @@ fn show(seed: u64, save: Option<&Path>) -> Result<bool> {
     for action in &short.actions {
         println!("  {action:?}");
     }
+    // Last, where a long list leaves it in sight.
+    println!(
+        "this again, and kept for ever: cargo run --profile sim -p sim -- replay {seed} \
+         --save sim/regressions/NAME.json"
+    );
     if let Some(file) = save {
         std::fs::write(file, serde_json::to_string(&(seed, &short.actions))?)
             .with_context(|| format!("cannot write {}", file.display()))?;
