@@ -14,6 +14,7 @@ mod lease;
 mod mass;
 mod office;
 mod ping;
+mod points;
 mod restart;
 mod rotate;
 mod step;

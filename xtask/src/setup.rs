@@ -34,7 +34,7 @@ const DEMO: [Package; 4] = [
 ];
 
 /// What the tests need besides: the two machines, codes, mail, and the other database.
-const TEST: [Package; 19] = [
+const TEST: [Package; 21] = [
     Package { name: "bc", probe: Program("bc") },
     Package { name: "bison", probe: Program("bison") },
     Package { name: "busybox-static", probe: Program("busybox") },
@@ -45,12 +45,14 @@ const TEST: [Package; 19] = [
     Package { name: "gcc", probe: Program("gcc") },
     Package { name: "kmod", probe: Program("modprobe") },
     Package { name: "libc6-dev", probe: Versioned("/usr/lib", "crt1.o") },
+    Package { name: "libfaketime", probe: Versioned("/usr/lib", "faketime/libfaketimeMT.so.1") },
     Package { name: "make", probe: Program("make") },
     Package { name: "oathtool", probe: Program("oathtool") },
     Package { name: "postgresql", probe: Versioned("/usr/lib/postgresql", "bin/postgres") },
     Package { name: "python3-aiosmtpd", probe: Program("aiosmtpd") },
     Package { name: "python3-pip", probe: Program("pip3") },
     Package { name: "qemu-system-x86", probe: Program("qemu-system-x86_64") },
+    Package { name: "strace", probe: Program("strace") },
     Package { name: "tcpdump", probe: Program("tcpdump") },
     Package { name: "wireguard-go", probe: Program("wireguard-go") },
     Package { name: "xz-utils", probe: Program("xz") },

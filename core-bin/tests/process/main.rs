@@ -4,6 +4,7 @@
 
 mod kill;
 mod malformed;
+mod points;
 mod race;
 mod rig;
 mod trouble;

@@ -55,6 +55,11 @@ impl Rig {
         Self::make(tempfile::tempdir().unwrap(), Database::postgres().unwrap()).await
     }
 
+    /// With the SQLite file in a directory that is there already.
+    pub(crate) async fn sqlite_in(directory: &Path) -> Self {
+        Self::make(tempfile::tempdir().unwrap(), Database::sqlite(directory)).await
+    }
+
     async fn make(root: tempfile::TempDir, database: Database) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_core-bin"));
         let place = Place::new(program, &root.path().join("state"), database.url()).unwrap();
