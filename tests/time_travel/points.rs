@@ -51,12 +51,16 @@ impl Office {
 
         self.gateway.stop(Stop::Killed)?;
         self.gateway.start()?;
-        if login.is_err() {
-            // Its session may live, without its client.
+        let mut passes = || self.laptop.host().ping(SERVER);
+        let came = wait_until("packets pass again", 60, &mut passes);
+        if login.is_err() && came.is_err() {
+            // What is left of that login goes, its session and its agent, if there are any.
+            let _ = self.laptop.client(&["disconnect", "office"]);
             wait(31);
             self.connect(0)?;
+        } else {
+            came?;
         }
-        wait_until("packets pass again", 60, || self.laptop.host().ping(SERVER))?;
         ensure!(self.gateway.peers()?.len() == 1, "{}", self.gateway.wg_show()?);
         let sessions = self.company.admin(&["session", "list"])?;
         let live = sessions.as_array().map(Vec::len);
