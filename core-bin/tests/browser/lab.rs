@@ -2,6 +2,8 @@
 //! shipped programs in network namespaces, their WireGuard passes packets, and `wg` and `ping` say
 //! whether a page tells the truth.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use demo::company::{Authenticator, Company, Gateway, Laptop, eventually, text};
 use demo::lab::Lab;
@@ -21,6 +23,17 @@ struct Rig {
     browser: Browser,
     /// Alice's, once she has set up her methods.
     codes: Vec<String>,
+}
+
+/// Waits until the addresses here are the final ones. Those of IPv6 change once more when nobody else was
+/// found to have them (RFC 4862 §5.4), and Chromium gives up what it loads then.
+fn settle() -> Result<()> {
+    eventually("the addresses are final", || {
+        let mut ip = Command::new("ip");
+        let tentative = ip.args(["-6", "-oneline", "address", "show", "tentative"]).output()?;
+        ensure!(tentative.status.success(), "{}", String::from_utf8_lossy(&tentative.stderr));
+        Ok(tentative.stdout.is_empty())
+    })
 }
 
 /// Takes a user from a link that sets a password to their recovery codes.
@@ -95,6 +108,7 @@ impl Rig {
         let company = Company::found(lab)?;
         // Before the browser: it lets go of a page when its host's network changes.
         let (host, laptop) = (lab.host("gw1")?, Laptop::new(lab, "laptop", "auto")?);
+        settle()?;
         let browser = Browser::start(&lab.directory().join("profile"));
         let recovery = company.admin(&["admin", "recover"])?;
         let mail = ("email", "grace@example.org");
