@@ -257,23 +257,22 @@ fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Learnt, Stor
         .filter(Location::asks_mfa)
         .map(|location| (location.id, location.settings.policy.idle()))
         .collect();
-    let (mut live, mut links, mut new) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut live, mut links, mut unknown) = (BTreeMap::new(), Vec::new(), Vec::new());
     view.each_live_session(|session| {
         live.insert(session.id, session.last_activity);
         if let Some(limit) = places.limits.get(&session.subject.location) {
             links.push(Link::of(&session, *limit));
         }
         if !known.contains(&session.id) {
-            new.push(session);
+            unknown.push(session);
         }
     })?;
-    let mut strangers = Vec::with_capacity(new.len());
-    for session in new {
+    let mut new = Vec::with_capacity(unknown.len());
+    for session in unknown {
         if let Some(device) = view.device(session.subject.device)? {
-            strangers.push((session, device.public_key));
+            new.push((session, device.public_key));
         }
     }
-    let new = strangers;
     let elsewhere = BTreeMap::new();
     Ok((Found { live, new, revisions, policies, elsewhere }, links, places))
 }

@@ -54,13 +54,7 @@ fn take_link(browser: &Browser, link: &str, fields: &[(&str, &str)]) -> Result<A
 }
 
 fn sign_in(browser: &Browser, login: &str, code: &str) {
-    browser.go(&format!("{URL}/login"));
-    browser.type_into("[name=login]", login);
-    browser.type_into("[name=password]", PASSWORD);
-    browser.click("form button");
-    browser.says("Two-factor authentication");
-    browser.type_into("[name=code]", code);
-    browser.click("form[action='/login/code'] button");
+    crate::sign_in(browser, URL, (login, PASSWORD), code);
     until("the code lets in", || {
         browser.run("return document.querySelector('body.console') !== null") == true
     });

@@ -113,12 +113,17 @@ async fn company(core: &Core, by: By) {
     }
 }
 
-/// Signs in with a recovery code.
-fn sign_in(browser: &Browser, url: &str, (login, password): (&str, &str), code: &str) {
-    browser.go(&format!("{url}/login"));
+/// The first step of signing in.
+fn type_password(browser: &Browser, login: &str, password: &str) {
     browser.type_into("[name=login]", login);
     browser.type_into("[name=password]", password);
     browser.click("form button");
+}
+
+/// Signs in with a recovery code.
+fn sign_in(browser: &Browser, url: &str, (login, password): (&str, &str), code: &str) {
+    browser.go(&format!("{url}/login"));
+    type_password(browser, login, password);
     browser.says("Two-factor authentication");
     browser.type_into("[name=code]", code);
     browser.click("form[action='/login/code'] button");
@@ -186,9 +191,7 @@ async fn an_administrator_goes_through_the_console() {
     // Signing in: the password, then a factor. The app's code was used, so a recovery code serves.
     browser.go(&format!("{url}/login"));
     browser.picture("login");
-    browser.type_into("[name=login]", "grace");
-    browser.type_into("[name=password]", "correct horse battery");
-    browser.click("form button");
+    type_password(&browser, "grace", "correct horse battery");
     browser.says("Two-factor authentication");
     browser.picture("login-code");
     browser.type_into("[name=code]", "123");
@@ -211,9 +214,7 @@ async fn an_administrator_goes_through_the_console() {
     browser.click("form[action='/logout'] button");
     browser.says("You are signed out.");
     browser.walk("login");
-    browser.type_into("[name=login]", "grace");
-    browser.type_into("[name=password]", "correct horse battery");
-    browser.click("form button");
+    type_password(&browser, "grace", "correct horse battery");
     browser.says("Use the passkey");
     browser.picture("login-passkey");
     browser.click("form[data-passkey] button");
@@ -482,9 +483,7 @@ async fn an_administrator_goes_through_the_console() {
 
     // Wrong passwords are slowed down, in words.
     for _ in 0..12 {
-        browser.type_into("[name=login]", "linus");
-        browser.type_into("[name=password]", "wrong horse battery");
-        browser.click("form button");
+        type_password(&browser, "linus", "wrong horse battery");
         browser.says("Sign in");
     }
     browser.says("Too many tries");
@@ -493,9 +492,7 @@ async fn an_administrator_goes_through_the_console() {
     // Nothing of the pages runs what a name says, wherever it is shown.
     hostile::seed(&core, By::new(Actor::Cli, clock.now())).await;
     browser.go(&format!("{url}/login"));
-    browser.type_into("[name=login]", "grace");
-    browser.type_into("[name=password]", "correct horse battery");
-    browser.click("form button");
+    type_password(&browser, "grace", "correct horse battery");
     browser.says("Use the passkey");
     browser.click("form[data-passkey] button");
     browser.says("VPN Overview");
