@@ -107,11 +107,13 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, what).await.expect("it did not come in time")
 }
 
-/// A gateway that has applied a snapshot of revision 1 with these peers.
+/// A gateway that has applied a snapshot of revision 1 with these peers, and has said what they
+/// counted, as it does when a stream begins: from here on it looks at the kernel only when told.
 async fn settled(core: &mut FakeCore, peers: Vec<wire::Peer>) -> (Running, Talk) {
     let running = Running::start(core);
     let mut talk = core.talk().await;
     talk.snapshot(snapshot(1, peers)).await;
     talk.done(1).await;
+    talk.stats().await;
     (running, talk)
 }

@@ -33,7 +33,8 @@ while read -r word rest; do
     case $word in
         stop) as pg_ctl -D "$dir/data" -m immediate stop >/dev/null 2>&1 ;;
         start) start ;;
-        sql) printf '%s\n' "$rest" | as psql -q -v ON_ERROR_STOP=1 -h "$dir" -p "$port" -U postgres >/dev/null ;;
+        sql) printf '%s\n' "$rest" | as psql -q -v ON_ERROR_STOP=1 -h "$dir" -p "$port" -U postgres >"$dir/sql.log" 2>&1 ||
+            { tail -n 1 "$dir/sql.log"; continue; } ;;
     esac
     echo done
 done
@@ -119,7 +120,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// When there is no such server.
+    /// When there is no such server, or it refuses the statement.
     pub fn sql(&mut self, statement: &str) -> Result<()> {
         self.tell(&format!("sql {statement}"))
     }

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use load::core::Core;
 use load::storm::Outcome;
@@ -97,7 +98,7 @@ async fn logs(core: &Core, words: &str) {
         if core.log().contains(words) {
             return;
         }
-        tokio::time::sleep(core::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("core does not say {words:?}: {}", core.log());
 }
@@ -287,6 +288,15 @@ async fn a_database_that_turns_read_only_refuses_logins_until_it_can_be_written(
              ALTER SYSTEM SET default_transaction_read_only = {to}; SELECT pg_reload_conf();"
         );
         rig.database.sql(&words).unwrap();
+        // The server reads its settings some time after it was told to.
+        let read = format!(
+            "DO $$ BEGIN ASSERT (SELECT reset_val FROM pg_settings \
+             WHERE name = 'default_transaction_read_only') = '{to}'; END $$"
+        );
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = rig.database.sql(&read) {
+            assert!(Instant::now() < deadline, "the setting is not taken: {error:#}");
+        }
     };
 
     set(&mut rig, "on");
