@@ -63,6 +63,7 @@ fn sweep(c: &mut Criterion) {
                         gateway: GatewayId::new(1),
                         counters,
                         handshake_age: Some(Duration::from_secs(30)),
+                        handshake_mark: None,
                     };
                     tracker.handle_report(&report, now);
                 }

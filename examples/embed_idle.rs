@@ -34,7 +34,13 @@ fn main() -> anyhow::Result<()> {
         }
         for (session, counters) in [(IN_USE, used), (LEFT_ALONE, alone)] {
             let handshake_age = Some(period * (tick % 4));
-            let report = Report { session, gateway: GatewayId::new(1), counters, handshake_age };
+            let report = Report {
+                session,
+                gateway: GatewayId::new(1),
+                counters,
+                handshake_age,
+                handshake_mark: None,
+            };
             let seen = tracker.handle_report(&report, now);
             println!("{:>4} s  session {session}: {seen:?}", now.since(start).as_secs());
         }

@@ -54,6 +54,8 @@ pub fn report(check: Check, number: u64, period: Duration) -> Vec<wire::Stats> {
 /// Handshakes are told by age: the clocks of two hosts differ. One in the future is new.
 fn of_peer(stats: &PeerStats, now: SystemTime) -> wire::PeerStats {
     let age = stats.last_handshake.map(|at| now.duration_since(at).unwrap_or_default());
+    let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let mark = stats.last_handshake.and_then(since_1970).map(|at| at.as_nanos());
     wire::PeerStats {
         public_key: stats.public_key.as_bytes().to_vec(),
         rx_bytes: stats.rx_bytes,
@@ -61,6 +63,7 @@ fn of_peer(stats: &PeerStats, now: SystemTime) -> wire::PeerStats {
         handshake_age_millis: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         endpoint: stats.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
         quiet_millis: None,
+        handshake_mark: mark.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or_default(),
     }
 }
 
@@ -88,7 +91,9 @@ mod tests {
     fn a_handshake_is_told_by_its_age_and_never_is_not_1970() {
         assert_eq!(of_peer(&stats(Some(at(58))), at(100)).handshake_age_millis, Some(42_000));
         assert_eq!(of_peer(&stats(Some(at(101))), at(100)).handshake_age_millis, Some(0));
+        assert_eq!(of_peer(&stats(Some(at(58))), at(100)).handshake_mark, 58_000_000_000);
         assert_eq!(of_peer(&stats(None), at(100)).handshake_age_millis, None);
+        assert_eq!(of_peer(&stats(None), at(100)).handshake_mark, 0);
         assert_eq!(of_peer(&stats(None), at(100)).endpoint, "192.0.2.1:4500");
     }
 

@@ -4,6 +4,7 @@
 //! [`poll_event`](IdleTracker::poll_event), wait until [`poll_timeout`](IdleTracker::poll_timeout),
 //! repeat. Each input costs what is due, not what is live.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -28,6 +29,10 @@ pub struct Report {
     /// How long ago the last handshake was completed when the report was made; `None`: never. An age
     /// and not a time: a gateway's clock is not trusted, and an age cannot lie in the future.
     pub handshake_age: Option<Duration>,
+    /// Which handshake that was: its time by the gateway's own clock, in any unit, as it is only
+    /// compared. The same mark is the same handshake, however old the report says it is: a report may
+    /// take minutes to arrive. `None`: the gateway does not say; then bytes must have been counted since.
+    pub handshake_mark: Option<NonZeroU64>,
 }
 
 /// What a [`Report`] was worth.
@@ -73,6 +78,7 @@ pub enum IdleEvent {
 ///     gateway: GatewayId::new(1),
 ///     counters: Counters { rx_bytes, tx_bytes },
 ///     handshake_age: Some(Duration::from_secs(20)),
+///     handshake_mark: None,
 /// };
 /// // A handshake and a ping, and then nothing but keepalives.
 /// assert_eq!(tracker.handle_report(&report(276, 220), after(30)), Observation::Active(after(30)));
@@ -108,7 +114,23 @@ struct Followed {
 struct Seen {
     gateway: GatewayId,
     counters: Counters,
+    handshake_mark: Option<NonZeroU64>,
     at: Timestamp,
+}
+
+impl Seen {
+    const fn new(report: &Report, at: Timestamp) -> Self {
+        let Report { gateway, counters, handshake_mark, .. } = *report;
+        Self { gateway, counters, handshake_mark, at }
+    }
+
+    /// Tells whether no handshake can have been between what was seen and this report.
+    fn same_handshake(&self, report: &Report) -> bool {
+        match self.handshake_mark.zip(report.handshake_mark) {
+            Some((before, now)) if !mutant::on(Mutant::UnmarkedHandshake) => before == now,
+            Some(_) | None => self.counters == report.counters,
+        }
+    }
 }
 
 impl IdleTracker {
@@ -155,19 +177,12 @@ impl IdleTracker {
         }
     }
 
-    /// Adds to a [resumed](Self::resume) session what the store has of a gateway: `counters` as they
-    /// were reported at `at`. Its next report is judged from there, so a restart of core costs no
-    /// sign of life.
-    pub fn recall(
-        &mut self,
-        session: SessionId,
-        gateway: GatewayId,
-        counters: Counters,
-        at: Timestamp,
-    ) {
-        if let Some(followed) = self.sessions.get_mut(&session) {
-            followed.seen.retain(|seen| seen.gateway != gateway);
-            followed.add(Seen { gateway, counters, at });
+    /// Adds to a [resumed](Self::resume) session what a gateway has told already, at `at` and somewhere
+    /// else. Its next report is judged from there.
+    pub fn recall(&mut self, report: &Report, at: Timestamp) {
+        if let Some(followed) = self.sessions.get_mut(&report.session) {
+            followed.seen.retain(|seen| seen.gateway != report.gateway);
+            followed.add(Seen::new(report, at));
         }
     }
 
@@ -303,16 +318,16 @@ impl Followed {
             IdleMode::Handshake if mutant::on(Mutant::FutureHandshake) => {
                 now.saturating_add(report.handshake_age?)
             }
-            // Without a byte since, this is the handshake of before, in a report that took long to arrive.
-            IdleMode::Handshake if before.is_some_and(|(then, _)| then == report.counters) => {
+            // Its age is that of when the report was made, which may have taken long to arrive.
+            IdleMode::Handshake if before.is_some_and(|seen| seen.same_handshake(report)) => {
                 return None;
             }
             IdleMode::Handshake => now.saturating_sub(report.handshake_age?),
             IdleMode::Transfer => {
-                let (before, since) = before?;
+                let before = before?;
                 let window = Window {
-                    added: report.counters.since(before),
-                    length: now.since(since),
+                    added: report.counters.since(before.counters),
+                    length: now.since(before.at),
                     handshake_age: report.handshake_age,
                     gateway_keepalive: self.policy.gateway_keepalive(),
                 };
@@ -322,19 +337,16 @@ impl Followed {
         (active > self.last_activity).then_some(active)
     }
 
-    /// Stores the gateway's counters; returns the ones before and since when they stood.
-    fn remember(&mut self, report: &Report, now: Timestamp) -> Option<(Counters, Timestamp)> {
-        let Report { gateway, counters, .. } = *report;
-        if let Some(seen) = self.seen.iter_mut().find(|seen| seen.gateway == gateway) {
-            let before = (seen.counters, seen.at);
-            *seen = Seen { gateway, counters, at: now };
-            return Some(before);
+    /// Keeps what the gateway says; returns what it said before.
+    fn remember(&mut self, report: &Report, now: Timestamp) -> Option<Seen> {
+        let told = Seen::new(report, now);
+        if let Some(seen) = self.seen.iter_mut().find(|seen| seen.gateway == report.gateway) {
+            return Some(core::mem::replace(seen, told));
         }
-        self.add(Seen { gateway, counters, at: now });
-        if mutant::on(Mutant::RestartIsActive) {
-            return Some((Counters::ZERO, self.origin.unwrap_or(Timestamp::UNIX_EPOCH)));
-        }
-        self.origin.map(|origin| (Counters::ZERO, origin))
+        self.add(told);
+        let anyway = mutant::on(Mutant::RestartIsActive).then_some(Timestamp::UNIX_EPOCH);
+        let zero = Report { counters: Counters::ZERO, handshake_mark: None, ..*report };
+        self.origin.or(anyway).map(|origin| Seen::new(&zero, origin))
     }
 }
 

@@ -62,14 +62,15 @@ impl LinkTracker {
         }
         let received = report.counters.rx_bytes;
         let seen = followed.received.iter_mut().find(|(gateway, _)| *gateway == report.gateway);
-        let grew = if let Some((_, before)) = seen {
-            core::mem::replace(before, received) != received && received > 0
+        let sign = if let Some((_, before)) = seen {
+            // Without a byte since there was no handshake, whatever its age says: that is of when the
+            // report was made, which may have taken long to arrive.
+            let grew = core::mem::replace(before, received) != received && received > 0;
+            grew.then_some(now)
         } else {
             followed.received.push((report.gateway, received));
-            false
+            report.handshake_age.map(|age| now.saturating_sub(age))
         };
-        let shaken = report.handshake_age.map(|age| now.saturating_sub(age));
-        let sign = if grew { Some(now) } else { shaken };
         followed.hear(sign)
     }
 
@@ -129,6 +130,7 @@ mod tests {
             gateway: GatewayId::new(gateway),
             counters: Counters { rx_bytes, tx_bytes: 9999 },
             handshake_age: handshake_age.map(Duration::from_secs),
+            handshake_mark: None,
         }
     }
 
@@ -163,6 +165,7 @@ mod tests {
         assert!(tracker.handle_report(&report(1, 148, Some(20)), at(100)));
         assert_eq!(tracker.heard(ALICE), Some(at(80)));
         assert!(!tracker.handle_report(&report(2, 148, Some(90)), at(110)), "an older one");
+        assert!(!tracker.handle_report(&report(1, 148, Some(50)), at(180)), "50 s on its way");
         assert_eq!(tracker.lost(at(200)), [(ALICE, at(80))]);
     }
 

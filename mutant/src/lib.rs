@@ -53,6 +53,8 @@ mutants! {
     PerChallengeOnly = "per_chal_only";
     /// A refused login takes its counted try back.
     RolledBackCounter = "rollback_ctr";
+    /// Whether a handshake is another one is told by whether bytes were counted since.
+    UnmarkedHandshake = "unmarked_hs";
     /// A gateway's word on when it heard a peer is taken as a time.
     FutureHandshake = "future_hs";
     /// A new session's pre-shared key is put in the place of the old one's.

@@ -508,6 +508,7 @@ impl World {
             },
             endpoint: String::new(),
             quiet_millis: None,
+            handshake_mark: if how == 0 { now } else { 0 },
         };
         let stats = wire::Stats {
             number: process.reports,

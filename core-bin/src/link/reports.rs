@@ -3,6 +3,7 @@
 //! A report is a claim. It can be late, repeated, about peers of other locations, or come from a
 //! gateway that lies; what passes here is well formed, of this location, and new.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
@@ -116,6 +117,7 @@ fn checked(peer: &PeerStats, known: &BTreeSet<PublicKey>) -> Option<PeerReport> 
         rx_bytes: peer.rx_bytes,
         tx_bytes: peer.tx_bytes,
         handshake_age: peer.handshake_age_millis.map(Duration::from_millis).map(clamped),
+        handshake_mark: NonZeroU64::new(peer.handshake_mark),
         endpoint: peer.endpoint.parse().ok(),
         quiet: peer.quiet_millis.map(Duration::from_millis).map(clamped),
     })
@@ -138,6 +140,7 @@ mod tests {
         let mut reports = Reports::new();
         let mut stats = stats(1, &[1]);
         stats.peers[0].handshake_age_millis = Some(1500);
+        stats.peers[0].handshake_mark = 7;
         stats.peers[0].endpoint = "192.0.2.7:51820".to_owned();
         let checked = reports.check(&stats, &known(), at(0)).unwrap();
         let expected = PeerReport {
@@ -145,6 +148,7 @@ mod tests {
             rx_bytes: 10,
             tx_bytes: 20,
             handshake_age: Some(Duration::from_millis(1500)),
+            handshake_mark: NonZeroU64::new(7),
             endpoint: Some("192.0.2.7:51820".parse().unwrap()),
             quiet: None,
         };

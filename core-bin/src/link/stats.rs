@@ -1,5 +1,6 @@
 //! What gateways report of their peers, once it has been checked.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::net::SocketAddr;
 
@@ -37,6 +38,8 @@ pub struct PeerReport {
     pub tx_bytes: u64,
     /// How long before the report the last handshake was completed; `None`: never.
     pub handshake_age: Option<Duration>,
+    /// Which handshake that was: its time by the gateway's own clock; `None`: not said.
+    pub handshake_mark: Option<NonZeroU64>,
     /// Where the peer was last heard from; `None`: nowhere yet.
     pub endpoint: Option<SocketAddr>,
     /// For how long the gateway has seen no sign of life, by its own judgement; `None`: it does not judge.

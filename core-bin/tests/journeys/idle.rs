@@ -19,6 +19,7 @@ fn report(rig: &Rig, device: &Device, rx_bytes: u64) -> StatsReport {
         rx_bytes,
         tx_bytes: rx_bytes,
         handshake_age: Some(Duration::from_secs(1)),
+        handshake_mark: None,
         endpoint: None,
         quiet: None,
     };

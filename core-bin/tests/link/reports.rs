@@ -100,6 +100,7 @@ async fn report(linked: &mut Linked, number: u64, devices: &[u32]) {
         handshake_age_millis: Some(5_000),
         endpoint: "192.0.2.1:9".to_owned(),
         quiet_millis: None,
+        handshake_mark: 0,
     };
     let peers = devices.iter().map(peer).collect();
     let stats = Stats { number, peers, period_millis: 30_000, ..Stats::default() };

@@ -157,6 +157,28 @@ fn a_report_that_took_long_to_arrive_makes_no_new_handshake_of_an_old_one() {
 }
 
 #[test]
+fn the_mark_tells_an_old_handshake_from_a_new_one_whatever_was_counted_since() {
+    let mut tracker = IdleTracker::new();
+    tracker.track(ALICE, by_handshake(180), at(0));
+    let seen = |age, mark, rx_bytes| Report {
+        handshake_age: Some(Duration::from_secs(age)),
+        handshake_mark: NonZeroU64::new(mark),
+        ..report(NORTH, rx_bytes, 92)
+    };
+    assert_eq!(tracker.handle_report(&seen(6, 1, 180), at(16)), Observation::Active(at(10)));
+
+    let late = seen(36, 1, 1604);
+    assert_eq!(tracker.handle_report(&late, at(163)), Observation::Quiet, "117 s on its way");
+    let anew = seen(4, 2, 1604);
+    assert_eq!(tracker.handle_report(&anew, at(170)), Observation::Active(at(166)));
+    let silent = seen(7, 0, 1700);
+    assert_eq!(tracker.handle_report(&silent, at(180)), Observation::Active(at(173)), "by bytes");
+
+    tracker.recall(&seen(0, 3, 2000), at(181));
+    assert_eq!(tracker.handle_report(&seen(1, 3, 3000), at(190)), Observation::Quiet);
+}
+
+#[test]
 fn a_forged_report_buys_one_threshold_at_most() {
     for policy in [by_transfer(300), by_handshake(300)] {
         let mut tracker = IdleTracker::new();
@@ -185,9 +207,9 @@ fn a_resumed_session_learns_its_counters_first() {
 fn recalled_counters_make_a_restart_cost_nothing() {
     let mut tracker = IdleTracker::new();
     tracker.resume(ALICE, by_transfer(300), at(0));
-    tracker.recall(ALICE, NORTH, counters(6_000, 6_000), at(0));
-    tracker.recall(ALICE, NORTH, counters(7_000, 7_000), at(0));
-    tracker.recall(BOB, NORTH, counters(7_000, 7_000), at(0));
+    tracker.recall(&report(NORTH, 6_000, 6_000), at(0));
+    tracker.recall(&report(NORTH, 7_000, 7_000), at(0));
+    tracker.recall(&Report { session: BOB, ..report(NORTH, 7_000, 7_000) }, at(0));
 
     let quiet = tracker.clone_for_test().handle_report(&report(NORTH, 7_032, 7_000), at(30));
     assert_eq!(quiet, Observation::Quiet);
@@ -297,8 +319,10 @@ impl IdleTracker {
         let mut copy = Self::new();
         for (session, followed) in &self.sessions {
             copy.resume(*session, followed.policy, followed.last_activity);
-            for Seen { gateway, counters, at } in &followed.seen {
-                copy.recall(*session, *gateway, *counters, *at);
+            for Seen { gateway, counters, handshake_mark, at } in &followed.seen {
+                let (session, handshake_mark) = (*session, *handshake_mark);
+                let told = Report { session, handshake_mark, ..report(*gateway, 0, 0) };
+                copy.recall(&Report { counters: *counters, ..told }, *at);
             }
         }
         copy
@@ -311,6 +335,7 @@ fn report(gateway: GatewayId, rx_bytes: u64, tx_bytes: u64) -> Report {
         gateway,
         counters: counters(rx_bytes, tx_bytes),
         handshake_age: Some(Duration::from_secs(20)),
+        handshake_mark: None,
     }
 }
 

@@ -208,26 +208,26 @@ impl Follower {
                 continue;
             };
             let counters = Counters { rx_bytes: peer.rx_bytes, tx_bytes: peer.tx_bytes };
+            let seen = Report {
+                session,
+                gateway: report.gateway,
+                counters,
+                handshake_age: peer.handshake_age,
+                handshake_mark: peer.handshake_mark,
+            };
             if let Some(followed) = self.followed.get_mut(&session)
                 && followed.comes_back(report.gateway)
                 && !mutant::on(Mutant::CountedTwice)
             {
                 // It has moved here; the store has what it told the other core.
                 followed.remember(report.gateway, counters);
-                let at = report.received_at;
-                self.tracker.recall(session, report.gateway, counters, at);
+                self.tracker.recall(&seen, report.received_at);
             }
             if let Some(followed) = self.followed.get_mut(&session)
                 && followed.count(report.gateway, counters)
             {
                 self.news.insert(session);
             }
-            let seen = Report {
-                session,
-                gateway: report.gateway,
-                counters,
-                handshake_age: peer.handshake_age,
-            };
             match self.tracker.handle_report(&seen, report.received_at) {
                 Observation::Active(_) => drop(self.news.insert(session)),
                 Observation::Quiet | Observation::NotFollowed => {}
@@ -416,6 +416,7 @@ mod tests {
             rx_bytes,
             tx_bytes: 0,
             handshake_age: None,
+            handshake_mark: None,
             endpoint: None,
             quiet: None,
         };

@@ -71,6 +71,7 @@ impl Links {
             gateway: report.gateway,
             counters: Counters { rx_bytes: peer.rx_bytes, tx_bytes: peer.tx_bytes },
             handshake_age: peer.handshake_age,
+            handshake_mark: peer.handshake_mark,
         };
         if self.tracker.handle_report(&seen, report.received_at) {
             self.news.insert(session);

@@ -1,5 +1,6 @@
 //! The statistics of a gateway of another make: one message per peer, of peers that changed only.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -65,6 +66,7 @@ fn gather_one(
         rx_bytes: stats.download,
         tx_bytes: stats.upload,
         handshake_age: age.map(reports::clamped),
+        handshake_mark: NonZeroU64::new(stats.latest_handshake),
         endpoint: stats.endpoint.parse().ok(),
         quiet: None,
     };

@@ -213,7 +213,9 @@ fn watch(life: &Life, policy: IdlePolicy, period: u64, phase: u64) -> Option<u64
         }
         if second % period == phase % period {
             let handshake_age = last_handshake.map(|last| Duration::from_secs(second - last));
-            let report = Report { session: ALICE, gateway: NORTH, counters, handshake_age };
+            let handshake_mark = last_handshake.and_then(NonZeroU64::new);
+            let report =
+                Report { session: ALICE, gateway: NORTH, counters, handshake_age, handshake_mark };
             tracker.handle_report(&report, at(second));
         }
     }

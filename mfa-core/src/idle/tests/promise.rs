@@ -29,6 +29,7 @@ enum Op {
         rx: u64,
         tx: u64,
         age: Option<u64>,
+        mark: u64,
     },
     /// Time passes, perhaps backwards, and the driver looks.
     Time {
@@ -48,9 +49,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (session.clone(), threshold)
             .prop_map(|(session, threshold)| Op::SetPolicy { session, threshold }),
         1 => session.clone().prop_map(|session| Op::Forget { session }),
-        12 => (session, 0_i64..3, bytes.clone(), bytes, prop::option::of(0_u64..400))
-            .prop_map(|(session, gateway, rx, tx, age)| {
-                Op::Report { session, gateway, rx, tx, age }
+        12 => (session, 0_i64..3, bytes.clone(), bytes, prop::option::of(0_u64..400), 0_u64..3)
+            .prop_map(|(session, gateway, rx, tx, age, mark)| {
+                Op::Report { session, gateway, rx, tx, age, mark }
             }),
         6 => (-5_i64..90).prop_map(|secs| Op::Time { secs }),
     ]
@@ -61,7 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Simple {
     sessions: BTreeMap<SessionId, (IdlePolicy, Timestamp)>,
     /// What each gateway said last, and since when a gateway that is silent stands at zero.
-    seen: BTreeMap<(SessionId, GatewayId), (Counters, Timestamp)>,
+    seen: BTreeMap<(SessionId, GatewayId), (Counters, Option<NonZeroU64>, Timestamp)>,
     fresh: BTreeMap<SessionId, Timestamp>,
 }
 
@@ -75,15 +76,20 @@ impl Simple {
     fn report(&mut self, report: &Report, now: Timestamp) {
         let Some((policy, last)) = self.sessions.get_mut(&report.session) else { return };
         let key = (report.session, report.gateway);
-        let zero = self.fresh.get(&report.session).map(|since| (Counters::ZERO, *since));
-        let before = self.seen.insert(key, (report.counters, now)).or(zero);
+        let zero = self.fresh.get(&report.session).map(|since| (Counters::ZERO, None, *since));
+        let before = self.seen.insert(key, (report.counters, report.handshake_mark, now)).or(zero);
         let active = match policy.mode() {
             IdleMode::Handshake => report
                 .handshake_age
-                .filter(|_| before.is_none_or(|(counters, _)| counters != report.counters))
+                .filter(|_| {
+                    before.is_none_or(|(counters, mark, _)| match (mark, report.handshake_mark) {
+                        (Some(then), Some(now)) => then != now,
+                        _ => counters != report.counters,
+                    })
+                })
                 .map(|age| now.saturating_sub(age)),
             IdleMode::Transfer => before
-                .filter(|(counters, since)| {
+                .filter(|(counters, _, since)| {
                     let window = Window {
                         added: report.counters.since(*counters),
                         length: now.since(*since),
@@ -152,12 +158,13 @@ proptest! {
                     tracker.forget(SessionId::new(session));
                     simple.sessions.remove(&SessionId::new(session));
                 }
-                Op::Report { session, gateway, rx, tx, age } => {
+                Op::Report { session, gateway, rx, tx, age, mark } => {
                     let report = Report {
                         session: SessionId::new(session),
                         gateway: GatewayId::new(gateway),
                         counters: counters(rx, tx),
                         handshake_age: age.map(Duration::from_secs),
+                        handshake_mark: NonZeroU64::new(mark),
                     };
                     let over = simple.due(now).contains(&report.session);
                     let before = tracker.last_activity(report.session);
