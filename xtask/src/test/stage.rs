@@ -28,9 +28,14 @@ enum Step {
     Demo(&'static [&'static str]),
     /// A group of test programs; the arguments of `cargo xtask test -- …` go to them.
     Group(&'static str),
+    /// The simulator on seeds that no other change has seen.
+    FreshSeeds,
 }
 
-use Step::{Cargo, Chore, Demo, Group};
+use Step::{Cargo, Chore, Demo, FreshSeeds, Group};
+
+/// Steps on fresh seeds: a minute or so of two cores.
+const FRESH_STEPS: &str = "150000000";
 
 /// The simulator, built fast and with its seeded bugs.
 macro_rules! sim {
@@ -62,7 +67,7 @@ pub(super) fn all() -> Vec<Stage> {
                 Cargo(&sim!(
                     "run",
                     "--steps",
-                    "100000000",
+                    "20000000",
                     "--seed",
                     "1",
                     "--threads",
@@ -80,6 +85,7 @@ pub(super) fn all() -> Vec<Stage> {
                     "--ways",
                     "sim/regressions"
                 )),
+                FreshSeeds,
             ],
         ),
         stage("databases", "the store on SQLite and on PostgreSQL", vec![Group("databases")]),
@@ -157,12 +163,44 @@ impl Step {
                 command.args(["group", name, "--"]).args(arguments);
                 command
             }
+            FreshSeeds => {
+                let mut command = Command::new("cargo");
+                command.args(sim!("run", "--threads", "2", "--steps")).arg(FRESH_STEPS);
+                if let Some(series) = series_of_the_tree() {
+                    command.args(["--seed", &series.to_string()]);
+                }
+                command
+            }
         };
         Ok(command)
     }
 }
 
+/// A series of seeds for what is committed here: another one for each change, and the same wherever it is
+/// tested, so that a change does not fail in one place what it passed in another. `None`: this is no
+/// checkout; the simulator draws one.
+fn series_of_the_tree() -> Option<u64> {
+    let tree = process::output(Command::new("git").args(["rev-parse", "HEAD^{tree}"])).ok()?;
+    series(&tree)
+}
+
+fn series(tree: &str) -> Option<u64> {
+    u64::from_str_radix(tree.get(..15)?, 16).ok()
+}
+
 fn describe(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_has_a_series_of_its_own() {
+        let tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904\n";
+        assert_eq!(series(tree), Some(0x04b8_25dc_642c_b6eb));
+        assert_eq!(series("fatal: not a git repository"), None);
+    }
 }
