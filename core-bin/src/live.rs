@@ -3,7 +3,7 @@
 //! In memory only: the store keeps what is decided by. A restarted core knows again after one
 //! statistics period. Nothing here is believed: endpoints and handshakes are the gateways' claims.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -35,9 +35,40 @@ pub struct Seen {
     /// When the last handshake was completed.
     pub handshake: Option<Timestamp>,
     /// KiB between one report and the next, rounded up, oldest first.
-    pub samples: VecDeque<u32>,
+    pub samples: Samples,
     /// Everything counted so far.
     pub total: Counters,
+}
+
+/// The latest numbers of something, in one piece: each live session has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Samples {
+    all: [u32; SAMPLES],
+    len: usize,
+}
+
+impl Samples {
+    /// Adds one; the oldest makes room for it if need be.
+    fn push(&mut self, sample: u32) {
+        if self.len == SAMPLES {
+            self.all.rotate_left(1);
+        } else {
+            self.len += 1;
+        }
+        if let Some(last) = self.as_slice_mut().last_mut() {
+            *last = sample;
+        }
+    }
+
+    /// Returns them, oldest first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u32] {
+        self.all.get(..self.len).unwrap_or_default()
+    }
+
+    fn as_slice_mut(&mut self) -> &mut [u32] {
+        self.all.get_mut(..self.len).unwrap_or_default()
+    }
 }
 
 impl Default for Live {
@@ -52,7 +83,7 @@ impl Default for Live {
 
 impl Seen {
     fn first(total: Counters) -> Self {
-        Self { total, samples: VecDeque::with_capacity(SAMPLES), ..Self::default() }
+        Self { total, ..Self::default() }
     }
 }
 
@@ -68,11 +99,8 @@ impl Live {
         let mut sessions = self.lock();
         let seen = sessions.entry(session).or_insert_with(|| Box::new(Seen::first(total)));
         let sum = |counters: Counters| counters.rx_bytes.saturating_add(counters.tx_bytes);
-        if seen.samples.len() == SAMPLES {
-            seen.samples.pop_front();
-        }
         let added = sum(total).saturating_sub(sum(seen.total)).div_ceil(1024);
-        seen.samples.push_back(u32::try_from(added).unwrap_or(u32::MAX));
+        seen.samples.push(u32::try_from(added).unwrap_or(u32::MAX));
         seen.total = total;
         seen.endpoint = endpoint.or(seen.endpoint);
         seen.handshake = handshake.max(seen.handshake);
@@ -80,9 +108,9 @@ impl Live {
         self.news.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Forgets all sessions but these, which live.
-    pub fn retain(&self, live: &BTreeSet<SessionId>) {
-        self.lock().retain(|id, _| live.contains(id));
+    /// Forgets all sessions but those that live.
+    pub fn retain(&self, lives: impl Fn(SessionId) -> bool) {
+        self.lock().retain(|id, _| lives(*id));
     }
 
     /// Returns what was last seen of a session.
@@ -116,8 +144,8 @@ mod tests {
             live.heard(id, total, None, None);
         }
         let seen = live.seen(id);
-        assert_eq!((seen.samples.len(), seen.samples.back()), (SAMPLES, Some(&10)));
-        live.retain(&BTreeSet::new());
-        assert!(live.seen(id).samples.is_empty());
+        assert_eq!((seen.samples.as_slice(), seen.total.rx_bytes), (&[10; SAMPLES][..], 390_000));
+        live.retain(|_| false);
+        assert!(live.seen(id).samples.as_slice().is_empty());
     }
 }

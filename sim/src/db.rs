@@ -612,7 +612,7 @@ impl Db {
 
     /// What the follower of sessions asks for.
     #[must_use]
-    pub fn found(&self, known: &BTreeSet<SessionId>) -> Found {
+    pub fn found(&self, known: &[SessionId]) -> Found {
         let live: Vec<&SessionRow> =
             self.sessions.iter().filter(|row| row.ended.is_none()).collect();
         let new = live.iter().filter(|row| !known.contains(&SessionId::new(row.id)));

@@ -15,7 +15,7 @@ mod links;
 mod outage;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mfa_core::connect::EndReason;
@@ -198,7 +198,7 @@ impl IdleDriver {
         }
         self.links.learn(&links);
         self.outages.learn(places.holds, &places.heard, self.app.clock.now());
-        self.app.live.retain(&self.follower.known());
+        self.app.live.retain(|session| self.follower.location(session).is_some());
         Ok(())
     }
 
@@ -238,7 +238,7 @@ struct Places {
 
 type Learnt = (Found, Vec<Link>, Places);
 
-fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Learnt, StoreError> {
+fn find(view: &mut Snapshot, known: &[SessionId]) -> Result<Learnt, StoreError> {
     let locations = view.locations()?;
     let asked = || locations.iter().filter(|location| location.asks_mfa());
     let policy = |location: &Location| location.settings.policy;
@@ -257,13 +257,14 @@ fn find(view: &mut Snapshot, known: &BTreeSet<SessionId>) -> Result<Learnt, Stor
         .filter(Location::asks_mfa)
         .map(|location| (location.id, location.settings.policy.idle()))
         .collect();
-    let (mut live, mut links, mut unknown) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut live, mut links, mut unknown) =
+        (Vec::with_capacity(known.len()), Vec::new(), Vec::new());
     view.each_live_session(|session| {
-        live.insert(session.id, session.last_activity);
+        live.push((session.id, session.last_activity));
         if let Some(limit) = places.limits.get(&session.subject.location) {
             links.push(Link::of(&session, *limit));
         }
-        if !known.contains(&session.id) {
+        if known.binary_search(&session.id).is_err() {
             unknown.push(session);
         }
     })?;

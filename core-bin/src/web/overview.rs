@@ -301,7 +301,7 @@ fn people(app: &App, shown: &Shown, now: Timestamp) -> Vec<PersonRow> {
             handshake: age.map_or_else(|| "–".to_owned(), |age| format!("{} s", age.as_secs())),
             fresh: age.is_some_and(|age| age < Duration::from_secs(180)),
             left: left(session.lifetime_ends.since(now)),
-            spark: chart::sparkline(seen.samples.iter().copied().map(u64::from)),
+            spark: chart::sparkline(seen.samples.as_slice().iter().copied().map(u64::from)),
             rx: bytes(rx),
             tx: bytes(tx),
         }

@@ -68,8 +68,26 @@ impl FromStr for IdleMode {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct IdlePolicy {
     mode: IdleMode,
-    threshold: Duration,
-    gateway_keepalive: Option<Duration>,
+    threshold: Millis,
+    /// Zero: they send none.
+    gateway_keepalive: Millis,
+}
+
+/// A span of 49 days at most, in a quarter of a [`Duration`]'s room: each live session has a policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Millis(u32);
+
+impl Millis {
+    #[expect(clippy::cast_possible_truncation, clippy::as_conversions, reason = "it is not more")]
+    const fn new(span: Duration) -> Self {
+        let millis = span.as_millis();
+        Self(if millis > u32::MAX as u128 { u32::MAX } else { millis as u32 })
+    }
+
+    #[expect(clippy::as_conversions, reason = "there is no `from` in a constant")]
+    const fn get(self) -> Duration {
+        Duration::from_millis(self.0 as u64)
+    }
 }
 
 impl IdlePolicy {
@@ -79,7 +97,7 @@ impl IdlePolicy {
     /// The longest threshold: 7 days.
     pub const MAX_THRESHOLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
-    /// Checks a threshold against its mode.
+    /// Checks a threshold against its mode. It counts in whole milliseconds.
     ///
     /// # Errors
     ///
@@ -92,14 +110,15 @@ impl IdlePolicy {
         if threshold > Self::MAX_THRESHOLD {
             return Err(PolicyError::ThresholdTooLong { given: threshold });
         }
-        Ok(Self { mode, threshold, gateway_keepalive: None })
+        let gateway_keepalive = Millis::new(Duration::ZERO);
+        Ok(Self { mode, threshold: Millis::new(threshold), gateway_keepalive })
     }
 
     /// Says that gateways themselves send a persistent keepalive at this interval, which is then
     /// not taken for data. Without this they send none.
     #[must_use]
     pub const fn with_gateway_keepalive(self, interval: Duration) -> Self {
-        Self { gateway_keepalive: Some(interval), ..self }
+        Self { gateway_keepalive: Millis::new(interval), ..self }
     }
 
     /// Returns what counts as a sign of life.
@@ -111,13 +130,14 @@ impl IdlePolicy {
     /// Returns how long a session may be without one.
     #[must_use]
     pub const fn threshold(self) -> Duration {
-        self.threshold
+        self.threshold.get()
     }
 
     /// Returns the interval of the gateways' own persistent keepalive; `None`: they send none.
     #[must_use]
     pub const fn gateway_keepalive(self) -> Option<Duration> {
-        self.gateway_keepalive
+        let interval = self.gateway_keepalive.get();
+        if interval.is_zero() { None } else { Some(interval) }
     }
 
     /// Checks whether gateways that report every `period` can support the threshold.
@@ -136,7 +156,7 @@ impl IdlePolicy {
         }
         let needed = period.saturating_mul(2).saturating_add(self.mode.renewal());
         Err(PolicyWarning {
-            threshold: self.threshold,
+            threshold: self.threshold(),
             period,
             max_period: self.max_statistics_period(),
             min_threshold: needed,
@@ -144,7 +164,7 @@ impl IdlePolicy {
     }
 
     fn max_statistics_period(self) -> Duration {
-        self.threshold.saturating_sub(self.mode.renewal()) / 2
+        self.threshold().saturating_sub(self.mode.renewal()) / 2
     }
 }
 
@@ -153,8 +173,8 @@ impl Default for IdlePolicy {
     fn default() -> Self {
         Self {
             mode: IdleMode::Transfer,
-            threshold: Self::DEFAULT_THRESHOLD,
-            gateway_keepalive: None,
+            threshold: Millis::new(Self::DEFAULT_THRESHOLD),
+            gateway_keepalive: Millis::new(Duration::ZERO),
         }
     }
 }

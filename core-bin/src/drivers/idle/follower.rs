@@ -36,7 +36,6 @@ pub struct Follower {
 #[derive(Debug)]
 struct Followed {
     peer: (LocationId, PublicKey),
-    policy: IdlePolicy,
     /// What each gateway last counted. A location has few, and there are many sessions.
     seen: Vec<(GatewayId, Counters)>,
     /// The sum over this core's gateways and their restarts.
@@ -47,7 +46,7 @@ struct Followed {
     fresh: bool,
     /// Gateways that were connected to another core since they last reported here. That one has what
     /// they counted meanwhile.
-    elsewhere: Vec<GatewayId>,
+    elsewhere: Box<[GatewayId]>,
 }
 
 impl Followed {
@@ -63,8 +62,12 @@ impl Followed {
 
     /// Tells whether a gateway has been at another core since it last reported here; this report ends it.
     fn comes_back(&mut self, gateway: GatewayId) -> bool {
-        let place = self.elsewhere.iter().position(|at| *at == gateway);
-        place.map(|place| self.elsewhere.swap_remove(place)).is_some()
+        let was = self.elsewhere.contains(&gateway);
+        if was {
+            let others = self.elsewhere.iter().filter(|at| **at != gateway);
+            self.elsewhere = others.copied().collect();
+        }
+        was
     }
 
     /// Returns whether anything was added.
@@ -89,7 +92,7 @@ impl Followed {
 #[derive(Debug, Default)]
 pub struct Found {
     /// The live ones, and when any core last heard of each.
-    pub live: BTreeMap<SessionId, Timestamp>,
+    pub live: Vec<(SessionId, Timestamp)>,
     /// Those that were not [known](Follower::known), with their devices' keys.
     pub new: Vec<(SessionInfo, PublicKey)>,
     /// The locations' revisions: each begin and each end of a session raises one.
@@ -100,6 +103,14 @@ pub struct Found {
     pub elsewhere: BTreeMap<LocationId, BTreeSet<GatewayId>>,
 }
 
+impl Found {
+    /// When any core last heard of a session; `None`: it does not live.
+    fn heard(&self, session: SessionId) -> Option<Timestamp> {
+        let place = self.live.binary_search_by_key(&session, |(id, _)| *id).ok()?;
+        self.live.get(place).map(|(_, heard)| *heard)
+    }
+}
+
 impl Follower {
     /// Starts with no session; the first [`Found`] says which to take over.
     #[must_use]
@@ -107,9 +118,9 @@ impl Follower {
         Self::default()
     }
 
-    /// Returns the sessions that are followed.
+    /// Returns the sessions that are followed, in order.
     #[must_use]
-    pub fn known(&self) -> BTreeSet<SessionId> {
+    pub fn known(&self) -> Vec<SessionId> {
         self.followed.keys().copied().collect()
     }
 
@@ -142,8 +153,9 @@ impl Follower {
     }
 
     /// Takes over what the store says.
-    pub fn learn(&mut self, found: Found) {
-        let gone = self.followed.keys().filter(|id| !found.live.contains_key(id));
+    pub fn learn(&mut self, mut found: Found) {
+        found.live.sort_unstable_by_key(|(id, _)| *id);
+        let gone = self.followed.keys().filter(|id| found.heard(**id).is_none());
         for session in gone.copied().collect::<Vec<_>>() {
             // What has just gone quiet still waits to be ended.
             if !self.quiet.contains_key(&session) {
@@ -152,42 +164,41 @@ impl Follower {
         }
         for (id, followed) in &mut self.followed {
             let known = self.tracker.last_activity(*id);
-            if let Some((heard, known)) = found.live.get(id).zip(known)
-                && *heard > known
+            if let Some((heard, known)) = found.heard(*id).zip(known)
+                && heard > known
             {
                 followed.fresh = false;
-                self.tracker.heard_elsewhere(*id, *heard);
+                self.tracker.heard_elsewhere(*id, heard);
             }
-            if let Some(policy) = found.policies.get(&followed.peer.0)
-                && *policy != followed.policy
+            let location = followed.peer.0;
+            if let Some(policy) = found.policies.get(&location)
+                && self.policies.get(&location) != Some(policy)
             {
-                followed.policy = *policy;
                 self.tracker.set_policy(*id, *policy);
             }
         }
+        self.policies = core::mem::take(&mut found.policies);
         // What a report's lateness ended here may have been heard of elsewhere; it is judged anew.
         let quiet = self.quiet.iter().filter_map(|(id, judged_by)| {
-            let heard = found.live.get(id).filter(|heard| *heard > judged_by)?;
-            Some((*id, *heard))
+            let heard = found.heard(*id).filter(|heard| heard > judged_by)?;
+            Some((*id, heard))
         });
         for (session, heard) in quiet.collect::<Vec<_>>() {
             self.quiet.remove(&session);
             self.revive(session, heard);
         }
         for (session, key) in found.new {
-            if let Some(policy) = found.policies.get(&session.subject.location) {
-                self.follow(&session, key, *policy);
+            if let Some(policy) = self.policies.get(&session.subject.location).copied() {
+                self.follow(&session, key, policy);
             }
         }
         for followed in self.followed.values_mut() {
             for gateway in found.elsewhere.get(&followed.peer.0).into_iter().flatten() {
                 if !followed.elsewhere.contains(gateway) {
-                    followed.elsewhere.reserve_exact(1);
-                    followed.elsewhere.push(*gateway);
+                    followed.elsewhere = [&*followed.elsewhere, &[*gateway]].concat().into();
                 }
             }
         }
-        self.policies = found.policies;
         self.revisions = found.revisions;
         self.started = true;
     }
@@ -240,11 +251,11 @@ impl Follower {
     /// could not hear counts although the threshold has passed meanwhile. A silence as long as the
     /// threshold revives nobody.
     pub fn handle_quiet(&mut self, session: SessionId, active: Timestamp, now: Timestamp) {
-        let Some(followed) = self.followed.get(&session) else { return };
+        let Some(policy) = self.policy(session) else { return };
         let silence = now.since(active);
         let known = self.quiet.get(&session).copied();
         let known = known.or_else(|| self.tracker.last_activity(session));
-        if silence >= followed.policy.threshold() || known.is_none_or(|known| active <= known) {
+        if silence >= policy.threshold() || known.is_none_or(|known| active <= known) {
             return;
         }
         if self.quiet.remove(&session).is_some() {
@@ -307,10 +318,17 @@ impl Follower {
         }
     }
 
+    /// By what a session is judged.
+    fn policy(&self, session: SessionId) -> Option<IdlePolicy> {
+        self.policies.get(&self.location(session)?).copied()
+    }
+
     fn revive(&mut self, session: SessionId, heard: Timestamp) {
-        if let Some(followed) = self.followed.get_mut(&session) {
+        if let Some(policy) = self.policy(session)
+            && let Some(followed) = self.followed.get_mut(&session)
+        {
             followed.fresh = false;
-            self.tracker.resume(session, followed.policy, heard);
+            self.tracker.resume(session, policy, heard);
         }
     }
 
@@ -329,9 +347,9 @@ impl Follower {
             self.tracker.resume(session.id, policy, session.last_activity);
         }
         let (total, told) = (Counters::ZERO, Counters::ZERO);
-        let (seen, elsewhere) = (Vec::new(), Vec::new());
+        let (seen, elsewhere) = (Vec::new(), Box::default());
         self.by_peer.insert(peer, session.id);
-        let followed = Followed { peer, policy, seen, total, told, fresh, elsewhere };
+        let followed = Followed { peer, seen, total, told, fresh, elsewhere };
         self.followed.insert(session.id, Box::new(followed));
     }
 
@@ -402,7 +420,7 @@ mod tests {
         };
         let elsewhere = elsewhere.iter().copied().map(GatewayId::new).collect();
         Found {
-            live: [(SESSION, at(heard))].into(),
+            live: vec![(SESSION, at(heard))],
             new: if new { vec![(info, ALICE)] } else { Vec::new() },
             revisions: BTreeMap::new(),
             policies: [(PARIS, IdlePolicy::default())].into(),
