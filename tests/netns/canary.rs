@@ -71,7 +71,7 @@ fn no_secret_is_anywhere_but_where_it_belongs() -> Result<()> {
         let secret = text(&setup, "secret")?;
         canaries.add_text("authenticator secret", secret);
         let authenticator = Authenticator::new(secret);
-        let done = laptop.client(&["mfa", "setup", "totp", "--code", &authenticator.code(-1)?])?;
+        let done = laptop.confirm_totp(&authenticator)?;
         let sheet = done.get("recovery_codes").and_then(Value::as_array).context("a sheet")?;
         let code = sheet.iter().find_map(Value::as_str).context("a recovery code")?;
         typed.add_text("used recovery code", code);
